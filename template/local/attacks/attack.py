@@ -1,0 +1,94 @@
+"""What an attack is, what it is given, and how all of them are found."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jwt
+
+from local import attacks
+from local.stage import Actor, Answer, Stage
+from saas_agent.tenancy.access import TenantAccess
+
+Kind = Literal["access", "persuasion"]
+"""access: must be refused. persuasion: talks the model into it; the agent may answer, but only from its own data."""
+
+
+@dataclass(frozen=True)
+class Arena:
+    """What an attack is given. `access` holds the attacker's own credentials."""
+
+    stage: Stage
+    attacker: Actor
+    victim: Actor
+    access: TenantAccess
+
+    @property
+    def settings(self) -> Any:
+        """The runtime's settings: names of the resources under attack."""
+        return self.stage.settings
+
+    def client(self, service: str) -> Any:
+        """A boto3 client with the attacker's own tenant credentials."""
+        return self.access.client(service)
+
+    def ask(self, prompt: str) -> Answer:
+        """Asks the agent with the attacker's own token."""
+        return self.stage.ask(self.attacker, prompt)
+
+    def mint(self, changed: Mapping[str, Any]) -> str:
+        """The attacker's own access token with changed claims (None: without), genuinely signed. Only if `local`."""
+        if self.stage.mint is None:
+            raise RuntimeError("only the local cloud can sign with the user pool's key")
+        own = jwt.decode(self.attacker.tokens.access, options={"verify_signature": False})
+        return self.stage.mint({name: value for name, value in {**own, **changed}.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack. `run` returns whatever came back; a refusal may be an answer or an exception.
+
+    each_victim: whether it is run against every other tenant, or once. local: whether it needs the local cloud.
+    """
+
+    area: str
+    title: str
+    run: Callable[[Arena], object]
+    kind: Kind
+    each_victim: bool
+    local: bool
+
+    @property
+    def id(self) -> str:
+        """Such as `dynamodb.get_item`."""
+        return f"{self.area}.{self.run.__name__}"
+
+
+_FOUND: dict[str, list[Attack]] = {}
+
+
+def attack(
+    title: str, *, kind: Kind = "access", each_victim: bool = True, local: bool = False
+) -> Callable[[Callable[[Arena], object]], Callable[[Arena], object]]:
+    """Makes a function an attack: `@attack("Read another tenant's item")`."""
+
+    def register(run: Callable[[Arena], object]) -> Callable[[Arena], object]:
+        area = run.__module__.rpartition(".")[2]
+        _FOUND.setdefault(area, []).append(Attack(area, title, run, kind, each_victim, local))
+        return run
+
+    return register
+
+
+def modules() -> list[Any]:
+    """The attack modules of this repository; each has `plant(doors, actor)`, which puts a canary where it looks."""
+    names = sorted(module.name for module in pkgutil.iter_modules(attacks.__path__))
+    found = [importlib.import_module(f"{attacks.__name__}.{name}") for name in names]
+    return [module for module in found if hasattr(module, "plant")]
+
+
+def all_attacks() -> list[Attack]:
+    """Every attack of this repository, area by area."""
+    return [found for module in modules() for found in _FOUND[module.__name__.rpartition(".")[2]]]

@@ -1,0 +1,126 @@
+"""`make demo`: deploys, onboards three tenants, uses their agents, attacks them, and reports what held."""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from local import report
+from local.attacks.judgement import Verdict
+from local.cloud import LocalCloud
+from local.proof import Outcome, attacks_on, plant, run_attacks
+from local.stage import Actor, Stage
+from local.walkthrough import Access, walk
+from saas_agent.control_plane.report import Month, read_log, usage_report
+from saas_agent.tenancy.placement import Placement, load_placement
+
+# acme2 starts like acme: what holds two tenants apart by the beginning of a name fails between these two.
+TENANTS = (("acme", "basic"), ("acme2", "basic"), ("globex", "premium"))
+REPORT = Path("build") / "report.html"
+
+
+def main() -> int:
+    """Runs the demo; 0 only when every own access worked and nothing leaked."""
+    logging.disable()  # a refusal is the demo's subject, not a warning in it
+    began, clock = datetime.now(UTC), time.perf_counter()
+    placement = load_placement()
+    with LocalCloud(placement.region) as cloud:
+        _say(f"Local cloud at {cloud.endpoint}: deploying the platform ...")
+        cloud.deploy()
+        stage = cloud.stage()
+        _say("Onboarding and signing in " + ", ".join(tenant for tenant, _ in TENANTS) + " ...")
+        actors = [stage.onboard(tenant, tier) for tenant, tier in TENANTS]
+        accesses = [access for actor in actors for access in _walk(stage, actor)]
+        plant(stage, actors)
+        outcomes = _attack(cloud, stage, actors)
+        cloud.flush()
+        run = report.Run(
+            service=placement.service,
+            region=placement.region,
+            placement=_placement(placement),
+            began=began,
+            seconds=time.perf_counter() - clock,
+            decisions=cloud.decisions.position(),
+            accesses=accesses,
+            outcomes=outcomes,
+            usage=_usage(stage),
+        )
+    report.write(run, REPORT)
+    _print(run)
+    return 0 if run.proved else 1
+
+
+def _walk(stage: Stage, actor: Actor) -> list[Access]:
+    accesses = []
+    for access in walk(stage, actor):
+        mark = "ok" if access.ok else "FAILED"
+        print(f"  {access.tenant:7} {access.title:36} {mark:6} {access.why if not access.ok else ''}".rstrip())
+        accesses.append(access)
+    return accesses
+
+
+def _attack(cloud: LocalCloud, stage: Stage, actors: Sequence[Actor]) -> list[Outcome]:
+    attacker, *victims = actors
+    total = len(attacks_on(victims, local=True))
+    _say(f"{attacker.name} attacks {' and '.join(victim.name for victim in victims)}: {total} attempts ...")
+    outcomes = []
+    for number, outcome in enumerate(run_attacks(stage, attacker, victims, cloud.decisions), 1):
+        outcomes.append(outcome)
+        if not outcome.verdict.safe:
+            word = outcome.verdict.value.upper()
+            print(f"  {word}: {outcome.attack.title} ({outcome.victim}): {outcome.judgement.why}")
+        if number % 25 == 0:
+            print(f"  {number} of {total}", flush=True)
+    return outcomes
+
+
+def _usage(stage: Stage) -> list[report.TenantUsage]:
+    month = Month.of(datetime.now(UTC))
+    lines = read_log(stage.session.client("logs"), stage.outputs["RuntimeLogGroup"], month)
+    return [
+        report.TenantUsage(
+            tenant=row.tenant_id,
+            tier=row.tier,
+            invocations=row.invocations,
+            model_calls=row.model_calls,
+            input_tokens=row.tokens.input + row.tokens.cache_read + row.tokens.cache_write,
+            output_tokens=row.tokens.output,
+            cost_usd=f"{row.cost:.6f}",
+            unpriced=row.unpriced_calls,
+        )
+        for row in usage_report(lines, month).rows
+        if row.tenant_id
+    ]
+
+
+def _placement(placement: Placement) -> str:
+    columns = {placement.column(tier, component) for tier in placement.tiers for component in placement.components}
+    return "all components shared" if columns == {"shared"} else "mixed placement"
+
+
+def _print(run: report.Run) -> None:
+    print(f"\n{'area':12}{'attempts':>10}" + "".join(f"{verdict.value:>10}" for verdict in Verdict))
+    areas = report.by_area(run.outcomes)
+    for area, counts in areas.items():
+        print(f"{area:12}{sum(counts.values()):>10}" + "".join(f"{counts[verdict]:>10}" for verdict in Verdict))
+    sums = {verdict: sum(counts[verdict] for counts in areas.values()) for verdict in Verdict}
+    print(f"{'all':12}{len(run.outcomes):>10}" + "".join(f"{sums[verdict]:>10}" for verdict in Verdict))
+    print(f"\n{'tenant':12}{'tier':10}{'requests':>9}{'tokens in':>11}{'tokens out':>11}{'cost USD':>12}")
+    for row in run.usage:
+        print(
+            f"{row.tenant:12}{row.tier:10}{row.invocations:>9}{row.input_tokens:>11,}{row.output_tokens:>11,}"
+            f"{row.cost_usd:>12}" + (f"  + {row.unpriced} unpriced calls" if row.unpriced else "")
+        )
+    worked = sum(access.ok for access in run.accesses)
+    print(f"\n{worked} of {len(run.accesses)} own accesses worked; {run.leaked} attacks leaked; {run.seconds:.1f} s")
+    print(f"{'Isolation held.' if run.proved else 'Isolation is NOT proved.'} Report: {REPORT}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

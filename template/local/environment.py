@@ -1,0 +1,46 @@
+"""The environment that leads every AWS client of this process to the local cloud."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_OUTSIDE = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
+
+
+@contextmanager
+def pointed_at(endpoint: str) -> Iterator[None]:
+    """Lead AWS clients to `endpoint` for as long as the context lasts.
+
+    The developer's own profiles, credentials and endpoints of single services are out of sight
+    meanwhile: none of them may lead a client past the local cloud.
+    """
+    former = dict(os.environ)
+    hidden = [name for name in former if name in _OUTSIDE or name.startswith("AWS_ENDPOINT_URL_")]
+    for name in hidden:
+        del os.environ[name]
+    no_proxy = former.get("no_proxy") or former.get("NO_PROXY")
+    reached_directly = ",".join(filter(None, [no_proxy, "127.0.0.1"]))
+    changed = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": reached_directly,
+        "no_proxy": reached_directly,
+    }
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name in [*changed, *hidden]:
+            if name in former:
+                os.environ[name] = former[name]
+            else:
+                os.environ.pop(name, None)

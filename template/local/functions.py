@@ -1,0 +1,178 @@
+"""Lambda: runs deployed functions in this process, in their role and with their environment.
+
+The code that runs is the source tree's; what decides how it runs (handler, environment, role, who
+may invoke it) is what was deployed.
+"""
+
+import inspect
+import json
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from moto.awslambda.utils import get_backend as lambda_backend
+
+from .gate import Gate
+from .iam import Request, evaluate
+from .operations import Call, ServiceError
+from .service_roles import ServiceRoles
+
+FetchKeys = Callable[[str], dict[str, Any]]
+Handler = Callable[[Any, object], Any]
+
+_PRINCIPAL = "lambda.amazonaws.com"
+_ACTION = "lambda:InvokeFunction"
+_POLICY_ELEMENTS = ("Sid", "Effect", "Action", "Principal", "Condition")
+
+
+class FunctionError(Exception):
+    """A function raised. Holds what Lambda reports of it; never a stack trace."""
+
+    def __init__(self, error_type: str, message: str) -> None:
+        super().__init__(f"{error_type}: {message}")
+        self.error_type = error_type
+        self.message = message
+
+
+class InvocationRefused(Exception):
+    """The function's resource policy doesn't let the service invoke it."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Second argument of a handler, as far as Lambda documents it and handlers here may use it."""
+
+    function_name: str
+    invoked_function_arn: str
+    memory_limit_in_mb: int
+    function_version: str = "$LATEST"
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+@dataclass(frozen=True)
+class _Built:
+    configuration: tuple[str, ...]
+    handler: Handler
+
+
+class Functions:
+    """The deployed functions of one account and region.
+
+    fetch_keys: gives an issuer's JWKS to handlers whose `create` asks for it.
+    """
+
+    def __init__(self, account: str, region: str, roles: ServiceRoles, fetch_keys: FetchKeys) -> None:
+        self._account = account
+        self._region = region
+        self._roles = roles
+        self._fetch_keys = fetch_keys
+        self._built: dict[str, _Built] = {}
+        self._lock = threading.Lock()
+
+    def register(self, gate: Gate) -> None:
+        """Answer Lambda's Invoke at the gate."""
+        gate.handle("lambda", "Invoke", self._answer)
+
+    def invoke(self, name_or_arn: str, event: Any) -> Any:
+        """What the function's handler returns for `event`; both pass through JSON, as on AWS.
+
+        Raises:
+            LookupError: there is no such function.
+            FunctionError: the handler raised, or can't be built.
+        """
+        function = self._find(name_or_arn)
+        context = Context(function.function_name, function.function_arn, function.memory_size)
+        try:
+            handler = self._handler(function)
+            return json.loads(json.dumps(handler(json.loads(json.dumps(event)), context)))
+        except Exception as error:
+            raise FunctionError(type(error).__name__, str(error)) from error
+
+    def invoke_for(self, service: str, source_arn: str, name_or_arn: str, event: Any) -> Any:
+        """`invoke` on behalf of an AWS service, if the function's resource policy allows it.
+
+        Raises:
+            InvocationRefused: it doesn't.
+        """
+        function = self._find(name_or_arn)
+        statements = [
+            {name: statement[name] for name in _POLICY_ELEMENTS if name in statement}
+            for statement in function.policy.statements
+        ]
+        request = Request(
+            _ACTION,
+            function.function_arn,
+            {"aws:SourceArn": source_arn, "aws:SourceAccount": self._account},
+            service=service,
+        )
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        if not evaluate([policy], request, trust=True).allowed:
+            raise InvocationRefused(
+                f"{service} may not invoke {function.function_name} for {source_arn}: add an AWS::Lambda::Permission"
+            )
+        return self.invoke(name_or_arn, event)
+
+    def _find(self, name_or_arn: str) -> Any:
+        name = name_or_arn.split(":function:")[-1].split(":")[0]
+        functions = lambda_backend(self._account, self._region)._lambdas._functions
+        if name not in functions:
+            raise LookupError(f"Function not found: {name_or_arn}")
+        return functions[name]["latest"]
+
+    def _handler(self, function: Any) -> Handler:
+        """The function's handler, built once for each deployed configuration."""
+        configuration = (
+            str(function.handler),
+            str(function.role),
+            str(function.code_sha_256),
+            json.dumps(function.environment_vars, sort_keys=True),
+        )
+        with self._lock:
+            built = self._built.get(function.function_arn)
+            if built is None or built.configuration != configuration:
+                built = _Built(configuration, self._build(function))
+                self._built[function.function_arn] = built
+        return built.handler
+
+    def _build(self, function: Any) -> Handler:
+        create = import_module(function.handler.rpartition(".")[0]).create
+        session = self._roles.session(
+            function.role,
+            service=_PRINCIPAL,
+            source_arn=function.function_arn,
+            name=function.function_name,
+        )
+        environ: Mapping[str, str] = {
+            **function.environment_vars,
+            "AWS_REGION": self._region,
+            "AWS_LAMBDA_FUNCTION_NAME": function.function_name,
+        }
+        if "fetch_keys" in inspect.signature(create).parameters:
+            handler: Handler = create(environ, session, fetch_keys=self._fetch_keys)
+        else:
+            handler = create(environ, session)
+        return handler
+
+    def _answer(self, call: Call) -> dict[str, Any]:
+        if call.params.get("InvocationType", "RequestResponse") != "RequestResponse":
+            raise ServiceError(
+                "InvalidParameterValueException",
+                "the local cloud invokes functions with RequestResponse only",
+            )
+        try:
+            event = json.loads(call.params.get("Payload") or b"null")
+        except ValueError:
+            raise ServiceError("InvalidRequestContentException", "Could not parse request body into json") from None
+        answer: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": "$LATEST"}
+        try:
+            result = self.invoke(call.params["FunctionName"], event)
+        except LookupError as error:
+            raise ServiceError("ResourceNotFoundException", str(error), 404) from None
+        except FunctionError as error:
+            answer["FunctionError"] = "Unhandled"
+            result = {"errorMessage": error.message, "errorType": error.error_type}
+        answer["Payload"] = json.dumps(result).encode()
+        return answer

@@ -1,0 +1,155 @@
+"""`make live-check STAGE=...`: the attacks, and what is not proved without AWS, against a deployed stage.
+
+Two throw-away tenants are onboarded (or resumed), used, and suspended again. Every question below is built so that
+either answer is safe; the table says which one this account gives, and what to set.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.attacks.judgement import Verdict
+from local.proof import Outcome, attacks_on, plant, run_attacks
+from local.stage import Actor, Stage
+from local.walkthrough import Access, walk
+from saas_agent import wiring
+from saas_agent.control_plane.connection import connect, connect_local, explain
+from saas_agent.control_plane.errors import ControlPlaneError
+from saas_agent.control_plane.states import Status
+from saas_agent.errors import Refused
+from saas_agent.memory import PREFERENCES
+from saas_agent.tenancy.placement import load_placement
+from saas_agent.tenancy.token import VerifiedToken
+
+TENANTS = (("live-check", "basic"), ("live-check2", "basic"))
+_HEADER_BYTES = 4096  # the longest header value that AgentCore Runtime passes on
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A question that only a real account answers. `advice`: what follows from this answer."""
+
+    question: str
+    answer: str
+    advice: str
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the check; 0 only when every own access worked and nothing leaked."""
+    parser = argparse.ArgumentParser(prog="live-check", description=__doc__)
+    parser.add_argument("--stage", default="dev", help="the deployed stage (default dev)")
+    parser.add_argument("--local", action="store_true", help="check the running local cloud instead")
+    options = parser.parse_args(arguments)
+    placement = load_placement()
+    try:
+        if options.local:
+            connection = connect_local(placement.service)
+        else:
+            connection = connect(placement.service, placement.region, options.stage)
+        endpoint = connection.endpoint_url or f"https://bedrock-agentcore.{placement.region}.amazonaws.com"
+        return check(Stage(connection.session, connection.outputs, endpoint))
+    except ControlPlaneError as error:
+        print(error, file=sys.stderr)
+    except (ClientError, BotoCoreError) as error:
+        print(explain(error), file=sys.stderr)
+    return 1
+
+
+def check(stage: Stage) -> int:
+    """Runs the check against a stage; 0 only when every own access worked and nothing leaked."""
+    print("Onboarding " + " and ".join(tenant for tenant, _ in TENANTS) + " ...", flush=True)
+    actors = [_throw_away(stage, tenant, tier) for tenant, tier in TENANTS]
+    try:
+        accesses = [access for actor in actors for access in _told(walk(stage, actor))]
+        plant(stage, actors)
+        attacker, *victims = actors
+        print(f"{len(attacks_on(victims, local=False))} attacks ...", flush=True)
+        outcomes = list(run_attacks(stage, attacker, victims, None))
+        facts = list(ask_facts(stage, attacker))
+    finally:
+        for tenant, _ in TENANTS:
+            stage.tenants.suspend(tenant)
+    _print(accesses, outcomes, facts)
+    return 0 if all(access.ok for access in accesses) and all(o.verdict.safe for o in outcomes) else 1
+
+
+def _throw_away(stage: Stage, tenant: str, tier: str) -> Actor:
+    known = {record.tenant_id: record.status for record in stage.tenants.all()}
+    if known.get(tenant) is Status.SUSPENDED:
+        stage.tenants.resume(tenant)
+    return stage.onboard(tenant, tier)
+
+
+def ask_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
+    """The open questions, and this account's answers."""
+    access_taken = _taken(lambda: _exchange(stage, actor, actor.tokens.access))
+    id_taken = _taken(lambda: _exchange(stage, actor, actor.tokens.id))
+    advice = {
+        (True, True): "nothing to do; StsToken=access is in force or may be set",
+        (True, False): "nothing to do with StsToken=access",
+        (False, True): "deploy with StsToken=id, and send the ID token in its own header",
+        (False, False): "no exchange works: tenants can't reach their data; look at the trust policy and the provider",
+    }[access_taken, id_taken]
+    yield Fact("Is the access token taken in exchange for credentials?", _yes(access_taken), advice)
+    yield Fact("Is the ID token taken?", _yes(id_taken), "the fallback of the line above")
+    size = len(f"Bearer {actor.tokens.access}")
+    fits = size <= _HEADER_BYTES
+    yield Fact("Does the token fit into a header of 4 KB?", f"{size} bytes", "" if fits else "take claims out of it")
+    memory = stage.access(actor).client("bedrock-agentcore")
+    path = PREFERENCES.format(actor_id=actor.tenant.actor_id)
+    for parameter in ("namespace", "namespacePath"):
+        taken = _taken(
+            lambda name=parameter: memory.retrieve_memory_records(  # type: ignore[misc]
+                memoryId=stage.settings.memory_id, searchCriteria={"searchQuery": "x"}, **{name: path}
+            )
+        )
+        needed = "the agent needs it: look at the tenant role" if parameter == "namespace" and not taken else ""
+        yield Fact(f"May the tenant retrieve its own memories by {parameter}?", _yes(taken), needed)
+    denied = not _taken(
+        lambda: memory.batch_create_memory_records(
+            memoryId=stage.settings.memory_id,
+            records=[{"requestIdentifier": "1", "namespaces": [path], "content": {"text": "x"}, "timestamp": 0}],
+        )
+    )
+    yield Fact("Are direct writes of memory records denied?", _yes(denied), "" if denied else "look at the tenant role")
+
+
+def _exchange(stage: Stage, actor: Actor, raw: str) -> object:
+    return wiring.credential_exchange(stage.settings, stage.session)(VerifiedToken(actor.tenant, raw))
+
+
+def _taken(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except (ClientError, Refused):
+        return False
+    return True
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+def _told(accesses: Iterator[Access]) -> Iterator[Access]:
+    for access in accesses:
+        print(f"  {access.tenant:12} {access.title:36} {'ok' if access.ok else 'FAILED: ' + access.why}", flush=True)
+        yield access
+
+
+def _print(accesses: list[Access], outcomes: list[Outcome], facts: list[Fact]) -> None:
+    print(f"\n{'verdict':10}{'area':10}{'on':14}attack")
+    for outcome in sorted(outcomes, key=lambda found: found.verdict.safe):
+        print(f"{outcome.verdict.value:10}{outcome.attack.area:10}{outcome.victim:14}{outcome.attack.title}")
+    print(f"\n{'question':58}{'answer':14}what follows")
+    for fact in facts:
+        print(f"{fact.question:58}{fact.answer:14}{fact.advice}")
+    leaked = sum(outcome.verdict is Verdict.LEAKED for outcome in outcomes)
+    worked = sum(access.ok for access in accesses)
+    print(f"\n{worked} of {len(accesses)} own accesses worked; {len(outcomes)} attacks, {leaked} leaked")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

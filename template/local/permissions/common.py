@@ -1,0 +1,84 @@
+"""Services whose calls need one permission on one resource."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..operations import Call
+from .permission import Permission
+
+# IAM's prefix where it is not the name of botocore's service.
+_PREFIXES: Mapping[str, str] = {
+    "bedrock-agent": "bedrock",
+    "bedrock-agent-runtime": "bedrock",
+    "dynamodbstreams": "dynamodb",
+    "resourcegroupstaggingapi": "tag",
+    "stepfunctions": "states",
+}
+
+# IAM's action where it is not the name of the operation.
+_ACTIONS: Mapping[tuple[str, str], str] = {("lambda", "Invoke"): "InvokeFunction"}
+
+
+def needed(call: Call, account: str) -> list[Permission]:
+    """The permission named like the operation, on the resource that the parameters name."""
+    prefix = _PREFIXES.get(call.service, call.service)
+    action = _ACTIONS.get((call.service, call.operation), call.operation)
+    find = _RESOURCES.get(call.service)
+    resources = find(call.params, f"{call.region}:{account}") if find else ["*"]
+    return [Permission(f"{prefix}:{action}", resource) for resource in resources]
+
+
+def _function(params: Mapping[str, Any], place: str) -> list[str]:
+    name = params.get("FunctionName")
+    if not name:
+        return ["*"]
+    if not name.startswith("arn:"):
+        # A partial ARN is account:function:name.
+        name = f"arn:aws:lambda:{place}:function:{name.rpartition('function:')[2]}"
+    qualifier = params.get("Qualifier")
+    return [f"{name}:{qualifier}" if qualifier else name]
+
+
+def _log_stream(params: Mapping[str, Any], place: str) -> list[str]:
+    """CloudWatch Logs judges every call on a stream's ARN, whose last part is empty for a group."""
+    group = params.get("logGroupName") or params.get("logGroupIdentifier") or ""
+    if group.startswith("arn:"):
+        return [f"{group.removesuffix(':*')}:log-stream:"]
+    stream = params.get("logStreamName") or ""
+    return [f"arn:aws:logs:{place}:log-group:{group}:log-stream:{stream}"]
+
+
+def _event_buses(params: Mapping[str, Any], place: str) -> list[str]:
+    names = [entry.get("EventBusName", "default") for entry in params.get("Entries", [])]
+    return [n if n.startswith("arn:") else f"arn:aws:events:{place}:event-bus/{n}" for n in names]
+
+
+def _user_pool(params: Mapping[str, Any], place: str) -> list[str]:
+    pool = params.get("UserPoolId")
+    return [f"arn:aws:cognito-idp:{place}:userpool/{pool}"] if pool else ["*"]
+
+
+def _parameter(params: Mapping[str, Any], place: str) -> list[str]:
+    names = params.get("Names") or [params[key] for key in ("Name", "Path") if params.get(key)]
+    return [f"arn:aws:ssm:{place}:parameter/{name.lstrip('/')}" for name in names] or ["*"]
+
+
+def _parameter_arn(name: str) -> Callable[[Mapping[str, Any], str], list[str]]:
+    def find(params: Mapping[str, Any], place: str) -> list[str]:
+        value = params.get(name)
+        return [value] if isinstance(value, str) and value.startswith("arn:") else ["*"]
+
+    return find
+
+
+_RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
+    "cognito-idp": _user_pool,
+    "events": lambda params, place: _event_buses(params, place) or ["*"],
+    "lambda": _function,
+    "logs": _log_stream,
+    "secretsmanager": _parameter_arn("SecretId"),
+    "sns": _parameter_arn("TopicArn"),
+    "ssm": _parameter,
+    "stepfunctions": _parameter_arn("stateMachineArn"),
+    "sts": _parameter_arn("RoleArn"),
+}

@@ -1,0 +1,56 @@
+"""The CloudFormation types that the local cloud creates, each in the backend that answers its API.
+
+A type that is neither in `KINDS` nor in `INERT` is refused before
+anything of its stack is created. Every kind creates, updates and deletes; a change that the kind
+can't make is an error, never passed over.
+"""
+
+from collections.abc import Mapping
+
+from .agentcore import AgentMemory, Runtime
+from .cognito import UserPool, UserPoolClient
+from .functions import Function, Permission
+from .iam import ManagedPolicy, OidcProvider, Role, RolePolicy
+from .kind import Kind, Place, Properties, Resource
+from .storage import Bucket, DynamoTable, LogGroup
+
+INERT = {
+    "AWS::S3::BucketPolicy": ("its statements deny plain HTTP, and the local cloud has no HTTPS; IAM policies decide"),
+    "AWS::CloudWatch::Alarm": "nobody is alarmed on one machine",
+    "AWS::CloudWatch::Dashboard": "there is no console to show it; the local report stands in",
+    "AWS::Logs::MetricFilter": "metrics are read from the log lines themselves",
+    "AWS::Logs::QueryDefinition": "there is no console to run it in",
+}
+"""Types that are accepted without effect, each with the reason why nothing is lost."""
+
+
+class Inert(Kind):
+    """Accepted without effect; `Ref` gives a generated name."""
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        return Resource(place.name())
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        """Nothing was created."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "AWS::BedrockAgentCore::Memory": AgentMemory(),
+    "AWS::BedrockAgentCore::Runtime": Runtime(),
+    "AWS::Cognito::UserPool": UserPool(),
+    "AWS::Cognito::UserPoolClient": UserPoolClient(),
+    "AWS::DynamoDB::Table": DynamoTable(),
+    "AWS::IAM::ManagedPolicy": ManagedPolicy(),
+    "AWS::IAM::OIDCProvider": OidcProvider(),
+    "AWS::IAM::Policy": RolePolicy(),
+    "AWS::IAM::Role": Role(),
+    "AWS::Lambda::Function": Function(),
+    "AWS::Lambda::Permission": Permission(),
+    "AWS::Logs::LogGroup": LogGroup(),
+    "AWS::S3::Bucket": Bucket(),
+    **dict.fromkeys(INERT, Inert()),
+}
+"""Every type that a stack may hold, with the inert ones."""

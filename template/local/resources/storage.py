@@ -1,0 +1,140 @@
+"""DynamoDB tables, S3 buckets and CloudWatch log groups."""
+
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.table import Table
+from moto.logs.models import logs_backends
+from moto.s3.models import FakeBucket, s3_backends
+
+from .kind import Kind, Place, Properties, Resource, UnsupportedChange
+
+
+def require_object(place: Place, bucket: str, key: str) -> None:
+    """UnsupportedChange unless the object exists."""
+    buckets = s3_backends[place.account]["aws"].buckets
+    if bucket not in buckets or key not in buckets[bucket].keys:
+        raise UnsupportedChange(f"there is no object {key} in the bucket {bucket}: upload it first")
+
+
+class DynamoTable(Kind):
+    """AWS::DynamoDB::Table with time to live and point-in-time recovery."""
+
+    replaced_by = frozenset({"TableName", "KeySchema", "LocalSecondaryIndexes", "ImportSourceSpecification"})
+    _changed_in_place = frozenset(
+        {
+            "BillingMode",
+            "DeletionProtectionEnabled",
+            "PointInTimeRecoverySpecification",
+            "SSESpecification",
+            "Tags",
+            "TimeToLiveSpecification",
+        }
+    )
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        table = Table.create_from_cloudformation_json(
+            properties.get("TableName") or place.name(255),
+            {"Properties": dict(properties)},
+            place.account,
+            place.region,
+        )
+        self._set_upkeep(place, table, properties)
+        attributes = {"Arn": table.table_arn}
+        if table.latest_stream_label:
+            attributes["StreamArn"] = f"{table.table_arn}/stream/{table.latest_stream_label}"
+        return Resource(table.name, attributes)
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        changed = {name for name in properties.keys() | former.keys() if properties.get(name) != former.get(name)}
+        fixed = sorted(changed - self._changed_in_place)
+        if fixed:
+            raise UnsupportedChange(
+                f"AWS::DynamoDB::Table: the local cloud can't change {fixed[0]} of a table: "
+                "delete the stack and deploy it again"
+            )
+        table = dynamodb_backends[place.account][place.region].get_table(resource.physical_id)
+        table.billing_mode = properties.get("BillingMode", "PROVISIONED")
+        table.deletion_protection_enabled = properties.get("DeletionProtectionEnabled", False)
+        table.sse_specification = properties.get("SSESpecification")
+        table.tags = properties.get("Tags", [])
+        self._set_upkeep(place, table, properties)
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        dynamodb_backends[place.account][place.region].delete_table(resource.physical_id)
+
+    @staticmethod
+    def _set_upkeep(place: Place, table: Table, properties: Properties) -> None:
+        backend = dynamodb_backends[place.account][place.region]
+        recovery = properties.get("PointInTimeRecoverySpecification", {})
+        backend.update_continuous_backups(table.name, {"PointInTimeRecoveryEnabled": False, **recovery})
+        if "TimeToLiveSpecification" in properties:
+            backend.update_time_to_live(table.name, properties["TimeToLiveSpecification"])
+
+
+class Bucket(Kind):
+    """AWS::S3::Bucket with encryption, versioning and public access block; no lifecycle runs."""
+
+    replaced_by = frozenset({"BucketName"})
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        name = properties.get("BucketName") or place.name(63).lower()
+        bucket = FakeBucket.create_from_cloudformation_json(
+            name, {"Properties": dict(properties)}, place.account, place.region
+        )
+        self._set_protection(place, name, properties)
+        return Resource(
+            name,
+            {
+                "Arn": bucket.arn,
+                "DomainName": f"{name}.s3.amazonaws.com",
+                "RegionalDomainName": f"{name}.s3.{place.region}.amazonaws.com",
+            },
+        )
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        name = resource.physical_id
+        bucket = s3_backends[place.account]["aws"].get_bucket(name)
+        FakeBucket.update_from_cloudformation_json(
+            bucket,
+            name,
+            {"Properties": {**properties, "BucketName": name}},
+            place.account,
+            place.region,
+        )
+        self._set_protection(place, name, properties)
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        backend = s3_backends[place.account]["aws"]
+        if backend.delete_bucket(resource.physical_id) is None:
+            raise UnsupportedChange(f"AWS::S3::Bucket: {resource.physical_id} is not empty: delete its objects first")
+
+    @staticmethod
+    def _set_protection(place: Place, name: str, properties: Properties) -> None:
+        backend = s3_backends[place.account]["aws"]
+        if "PublicAccessBlockConfiguration" in properties:
+            backend.put_public_access_block(name, properties["PublicAccessBlockConfiguration"])
+        if "VersioningConfiguration" in properties:
+            backend.put_bucket_versioning(name, properties["VersioningConfiguration"]["Status"])
+
+
+class LogGroup(Kind):
+    """AWS::Logs::LogGroup with retention."""
+
+    replaced_by = frozenset({"LogGroupName"})
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        name = properties.get("LogGroupName") or place.name(512)
+        group = logs_backends[place.account][place.region].create_log_group(
+            name, {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
+        )
+        group.set_retention_policy(properties.get("RetentionInDays"))
+        return Resource(name, {"Arn": f"{group.arn}:*"})
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        groups = logs_backends[place.account][place.region].groups
+        groups[resource.physical_id].set_retention_policy(properties.get("RetentionInDays"))
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        logs_backends[place.account][place.region].delete_log_group(resource.physical_id)

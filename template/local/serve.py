@@ -1,0 +1,85 @@
+"""`make serve`: keeps the local cloud running, and says how to sign in and to ask."""
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+from local.cloud import LocalCloud, LocalCloudError
+from local.stage import SESSION_HEADER, Stage
+from saas_agent.tenancy.placement import load_placement
+
+ENVIRONMENT = Path(".local") / "environment"
+RESOURCES = {"REGISTRY_TABLE": "RegistryTable", "TABLE_NAME": "TableName", "BUCKET_NAME": "BucketName"}
+TENANTS = (("acme", "basic"), ("globex", "premium"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves until it is interrupted; exits with 1 and one line where it can't start."""
+    parser = argparse.ArgumentParser(prog="make serve", description=__doc__)
+    parser.add_argument("--port", type=int, default=4566, help="port on 127.0.0.1 (default 4566)")
+    port = parser.parse_args(arguments).port
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with LocalCloud(load_placement().region, port=port) as cloud:
+            print("Deploying the platform ...", flush=True)
+            cloud.deploy()
+            stage = cloud.stage()
+            for tenant, tier in TENANTS:
+                stage.tenants.onboard(tenant, tier=tier, admin=f"admin@{tenant}.example", invite=False)
+            _write_environment(cloud)
+            try:
+                print(instructions(cloud, stage), flush=True)
+                stop.wait()
+            finally:
+                ENVIRONMENT.unlink(missing_ok=True)
+    except LocalCloudError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def instructions(cloud: LocalCloud, stage: Stage) -> str:
+    """Commands to paste."""
+    invocations = f"{cloud.endpoint}/runtimes/{quote(stage.outputs['RuntimeArn'], safe='')}/invocations"
+    return f"""
+The local cloud runs at {cloud.endpoint} with {" and ".join(tenant for tenant, _ in TENANTS)}. Ctrl-C ends it.
+
+# Sign in as acme's administrator (a session lasts an hour; the second line starts a conversation):
+eval "$(.venv/bin/python -m local.sign_in acme)"
+
+# Ask, then ask as a stream:
+curl -s {invocations} -H "Authorization: Bearer $TOKEN" \\
+  -H "{SESSION_HEADER}: $SESSION" -d '{{"prompt": "what can you do?"}}'
+curl -sN {invocations} -H "Authorization: Bearer $TOKEN" \\
+  -H "{SESSION_HEADER}: $SESSION" -d '{{"prompt": "remember that I prefer tea", "stream": true}}'
+
+# Use the AWS command line as the platform's operator:
+set -a; . {ENVIRONMENT}; set +a
+aws dynamodb scan --table-name $REGISTRY_TABLE
+
+# Run the platform: .venv/bin/tenants --help; every command takes --local.
+"""
+
+
+def _write_environment(cloud: LocalCloud) -> None:
+    ENVIRONMENT.parent.mkdir(exist_ok=True)
+    ENVIRONMENT.touch(mode=0o600)
+    outputs = cloud.outputs
+    variables = {
+        "AWS_ENDPOINT_URL": cloud.endpoint,
+        "AWS_ACCESS_KEY_ID": cloud.operator.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": cloud.operator.secret_access_key,
+        "AWS_REGION": cloud.region,
+        "AWS_DEFAULT_REGION": cloud.region,
+        **{name: outputs[key] for name, key in RESOURCES.items() if key in outputs},
+    }
+    ENVIRONMENT.write_text("".join(f"{name}={value}\n" for name, value in variables.items()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

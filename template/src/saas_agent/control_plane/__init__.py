@@ -1,0 +1,1 @@
+"""The life of a tenant: onboarded, suspended, resumed, accounted for. For operators."""

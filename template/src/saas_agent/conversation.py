@@ -1,0 +1,128 @@
+"""The agent at work on one prompt: its model, its limits, and what of its doings leaves."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from strands import Agent
+from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent, HookProvider, HookRegistry
+from strands.models import BedrockModel
+from strands.types.agent import Limits
+from strands.types.exceptions import MaxTokensReachedException
+
+from saas_agent.agent.prompt import SYSTEM_PROMPT
+from saas_agent.errors import LIMIT_REACHED, TOKEN_EXPIRED, Refused
+from saas_agent.metering.hooks import UsageHooks
+from saas_agent.metering.usage import Usage
+from saas_agent.settings import Settings
+from saas_agent.tenancy.access import TenantAccess, seen_when_denied
+from saas_agent.tenancy.tiers import Tier
+from saas_agent.toolbox import caller_tools
+from saas_agent.wiring import Doors
+
+Event = dict[str, Any]
+"""What may leave: {"type": "text", "text"}, {"type": "tool", "name"}, {"type": "done", "stop_reason"}."""
+
+AGENT_ID = "support-desk"
+
+_LIMITS = frozenset({"limit_turns", "limit_total_tokens", "limit_output_tokens"})
+
+
+class UntilTokenExpires(HookProvider):
+    """Ends a long run at the caller's token's expiry, before the next model or tool call."""
+
+    def __init__(self, expires_at: int, clock: Callable[[], float] = time.time) -> None:
+        self._expires_at = expires_at
+        self._clock = clock
+        self.expired = False
+
+    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
+        """Strands calls this."""
+        registry.add_callback(BeforeModelCallEvent, self._check)
+        registry.add_callback(BeforeToolCallEvent, self._check)
+
+    def _check(self, event: Any) -> None:
+        self.expired = self.expired or self._clock() >= self._expires_at
+        self.require_unexpired()
+
+    def require_unexpired(self) -> None:
+        """Raises Refused with token_expired once a call has been stopped."""
+        if self.expired:
+            raise Refused(TOKEN_EXPIRED, "the token expired while the agent was running")
+
+
+async def converse(
+    prompt: str,
+    *,
+    session_id: str,
+    tier: Tier,
+    access: TenantAccess,
+    doors: Doors,
+    usage: Usage,
+    settings: Settings,
+) -> AsyncIterator[Event]:
+    """Answers the prompt as the caller's tenant; yields the events that may leave, `done` last.
+
+    Raises Refused: limit_reached when the tier's turns or tokens are used up, token_expired, denied.
+    """
+    token_guard = UntilTokenExpires(access.tenant.expires_at)
+    session_manager = doors.memory.session_manager(session_id)
+    try:
+        with seen_when_denied("conversation", access.tenant):
+            agent = Agent(
+                agent_id=AGENT_ID,
+                model=_model(tier, access, settings),
+                tools=caller_tools(doors),
+                system_prompt=SYSTEM_PROMPT + _user_context(doors.memory.recall(prompt)),
+                session_manager=session_manager,
+                hooks=[UsageHooks(usage, tier.model), token_guard],
+                trace_attributes={
+                    "tenant.id": access.tenant.tenant_id,
+                    "tenant.tier": tier.name,
+                    "session.id": session_id,
+                },
+                callback_handler=None,
+            )
+            limits: Limits = {"turns": tier.turns, "total_tokens": tier.total_tokens}
+            async for event in agent.stream_async(prompt, limits=limits):
+                # Strands' own events carry its whole state; only these three ever leave.
+                if "data" in event:
+                    yield {"type": "text", "text": event["data"]}
+                elif "contentBlockStart" in event.get("event", {}):
+                    if tool_use := event["event"]["contentBlockStart"].get("start", {}).get("toolUse"):
+                        yield {"type": "tool", "name": tool_use["name"]}
+                elif "result" in event:
+                    stop_reason = event["result"].stop_reason
+            token_guard.require_unexpired()
+        if stop_reason in _LIMITS:
+            raise Refused(LIMIT_REACHED, stop_reason)
+        yield {"type": "done", "stop_reason": stop_reason}
+    except MaxTokensReachedException:
+        raise Refused(LIMIT_REACHED, "output_tokens") from None
+    except Exception as error:
+        # Strands wraps what a hook raises, or shows it to the model as a tool's error.
+        if token_guard.expired:
+            raise Refused(TOKEN_EXPIRED, "the token expired while the agent was running") from error
+        raise
+    finally:
+        session_manager.close()
+
+
+def _model(tier: Tier, access: TenantAccess, settings: Settings) -> BedrockModel:
+    config: BedrockModel.BedrockConfig = {
+        "model_id": tier.model,
+        "max_tokens": tier.output_tokens,
+        "additional_args": {"requestMetadata": {"tenant_id": access.tenant.tenant_id, "tier": tier.name}},
+    }
+    if settings.guardrail_id:
+        config["guardrail_id"] = settings.guardrail_id
+        config["guardrail_version"] = settings.guardrail_version or "DRAFT"
+    return BedrockModel(boto_session=access.session, **config)
+
+
+def _user_context(preferences: list[str]) -> str:
+    if not preferences:
+        return ""
+    # What a user once said must not be able to close the block and pass for instructions.
+    lines = "\n".join(preference.replace("<", "&lt;") for preference in preferences)
+    return f"\n<user_context>\n{lines}\n</user_context>\n"

@@ -1,0 +1,44 @@
+"""What goes wrong, in two kinds: a deployment that must not start, and a request that is refused."""
+
+from dataclasses import dataclass
+
+
+class ConfigurationError(Exception):
+    """The process is not configured so that tenants are isolated: it must not start."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A refusal as the caller sees it: a stable code, an HTTP status and a sentence that gives nothing away."""
+
+    code: str
+    status: int
+    message: str
+
+
+INVALID_TOKEN = Reason("invalid_token", 401, "The access token is missing or not valid; sign in again.")
+TOKEN_EXPIRED = Reason("token_expired", 401, "The access token has expired; sign in again and repeat the request.")
+NO_TENANT = Reason("no_tenant", 403, "The access token names no valid tenant; ask your administrator.")
+TENANT_NOT_ACTIVE = Reason("tenant_not_active", 403, "This tenant is not active; ask your administrator.")
+SESSION_NOT_YOURS = Reason("session_not_yours", 403, "The session id is not one of yours; start a new session.")
+INVALID_REQUEST = Reason("invalid_request", 400, 'Expected a JSON object such as {"prompt": "..."} with a text prompt.')
+LIMIT_REACHED = Reason(
+    "limit_reached",
+    429,
+    "A limit of your tier was reached; shorten the request or move to a higher tier.",
+)
+DENIED = Reason("denied", 403, "Access to this resource is denied.")
+INTERNAL = Reason("internal", 500, "Something went wrong; try again, and quote the request id if it persists.")
+
+
+class Refused(Exception):
+    """A request that is refused.
+
+    `reason` goes to the caller, and its message is the exception's text: a tool's error reaches the model. `detail`
+    stays in the platform's log, so it must never hold a token or a credential.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+        self.detail = detail

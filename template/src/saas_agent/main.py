@@ -1,0 +1,202 @@
+"""The agent's entry point on AgentCore Runtime. `answer` is the way of every request, top to bottom."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import boto3
+from bedrock_agentcore.runtime import BedrockAgentCoreApp, RequestContext
+from bedrock_agentcore.runtime.context import BedrockAgentCoreContext
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from saas_agent import wiring
+from saas_agent.conversation import Event, converse
+from saas_agent.errors import (
+    INTERNAL,
+    INVALID_REQUEST,
+    LIMIT_REACHED,
+    ConfigurationError,
+    Reason,
+    Refused,
+)
+from saas_agent.metering.record import plain
+from saas_agent.metering.usage import Usage, write_stdout
+from saas_agent.settings import Settings
+from saas_agent.tenancy import session, token
+from saas_agent.tenancy.tiers import Tier
+
+logger = logging.getLogger(__name__)
+
+
+def answer(platform: wiring.Platform, payload: object, context: RequestContext) -> Iterator[Event]:
+    """Answers one request. Yields `accepted` once everything is checked, then what may leave, `done` last.
+
+    Raises Refused. The tenant comes from the verified token and from nowhere else.
+    """
+    with platform.meter.invocation(request_id=_request_id()) as usage:
+        caller = platform.tokens.access_token(token.bearer(context.request_headers))
+        usage.identify(tenant_id=caller.tenant.tenant_id, tier=caller.tenant.tier)
+        session_id = session.require_own(context.session_id, caller.tenant)
+        usage.identify(session_id=session_id)
+        prompt = _prompt(payload)
+        access = platform.credentials.access(_shown_to_sts(platform, caller, context))
+        tier = platform.standing.tier_of(access)
+        usage.identify(tier=tier.name)
+        _require_within(tier, prompt)
+        doors = wiring.open_doors(platform.settings, access)
+        yield {"type": "accepted", "session_id": session_id}
+        for event in _one_by_one(
+            converse(
+                prompt,
+                session_id=session_id,
+                tier=tier,
+                access=access,
+                doors=doors,
+                usage=usage,
+                settings=platform.settings,
+            )
+        ):
+            yield {**event, "usage": _usage(usage)} if event["type"] == "done" else event
+
+
+def create_app(
+    settings: Settings,
+    *,
+    session: boto3.Session,
+    fetch_keys: token.FetchKeys = token.fetch_keys,
+    write: Callable[[str], object] = write_stdout,
+) -> BedrockAgentCoreApp:
+    """The HTTP application: POST /invocations, GET /ping. ConfigurationError where isolation is not configured.
+
+    session: boto3 session of the execution role. fetch_keys: issuer -> JWKS. write: takes one usage line at a time.
+    """
+    platform = wiring.open_platform(settings, session=session, fetch_keys=fetch_keys, write=write)
+    app = BedrockAgentCoreApp()
+
+    @app.entrypoint
+    def invoke(payload: object, context: RequestContext) -> Response:
+        events = answer(platform, payload, context)
+        try:
+            accepted = next(events)
+            if isinstance(payload, dict) and payload.get("stream") is True:
+                return StreamingResponse(_server_sent(events), media_type="text/event-stream")
+            return JSONResponse(_whole(accepted["session_id"], events))
+        except Exception as error:
+            reason = _reason(error)
+            return JSONResponse({"error": {"code": reason.code, "message": reason.message}}, reason.status)
+
+    return app
+
+
+def run() -> None:
+    """Serves the agent as AgentCore Runtime expects it; exits with status 1 and one line if it is not configured."""
+    try:
+        app = create_app(Settings.from_environ(os.environ), session=boto3.Session())
+    except ConfigurationError as error:
+        sys.exit(f"The agent does not start: {error}")
+    app.run(port=int(os.environ.get("PORT", "8080")))
+
+
+def _prompt(payload: object) -> str:
+    # Only text: a list of content blocks could smuggle tool calls into the conversation.
+    prompt = payload.get("prompt") if isinstance(payload, dict) else None
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise Refused(INVALID_REQUEST, "the prompt is missing, empty or no text")
+    return prompt
+
+
+def _shown_to_sts(
+    platform: wiring.Platform, caller: token.VerifiedToken, context: RequestContext
+) -> token.VerifiedToken:
+    if platform.settings.sts_token == "access":
+        return caller
+    return platform.tokens.id_token(token.id_token(context.request_headers), caller)
+
+
+def _require_within(tier: Tier, prompt: str) -> None:
+    if len(prompt) > tier.prompt_characters:
+        raise Refused(LIMIT_REACHED, "prompt_characters")
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    totals = usage.totals
+    return {
+        "input_tokens": totals.tokens.input + totals.tokens.cache_read + totals.tokens.cache_write,
+        "output_tokens": totals.tokens.output,
+        "cost_usd": None if totals.cost is None else plain(totals.cost),
+    }
+
+
+def _request_id() -> str:
+    return BedrockAgentCoreContext.get_request_id() or ""
+
+
+def _one_by_one(events: AsyncIterator[Event]) -> Iterator[Event]:
+    """Steps through asynchronous events in the request's own thread, so that no request waits for another's."""
+    with asyncio.Runner() as runner:
+
+        async def step() -> Event | None:
+            return await anext(events, None)
+
+        try:
+            while (event := runner.run(step())) is not None:
+                yield event
+        finally:
+            runner.run(_close(events))
+
+
+async def _close(events: Any) -> None:
+    await events.aclose()
+
+
+def _whole(session_id: str, events: Iterator[Event]) -> dict[str, Any]:
+    text: list[str] = []
+    done: Event = {}
+    for event in events:
+        if event["type"] == "text":
+            text.append(event["text"])
+        elif event["type"] == "tool":
+            text.clear()  # what the model says before a tool call is not its answer
+        else:
+            done = event
+    return {
+        "answer": "".join(text).strip(),
+        "session_id": session_id,
+        "stop_reason": done["stop_reason"],
+        "usage": done["usage"],
+    }
+
+
+def _server_sent(events: Iterator[Event]) -> Iterator[str]:
+    try:
+        for event in events:
+            yield f"data: {json.dumps(event)}\n\n"
+    except Exception as error:
+        reason = _reason(error)
+        yield f"data: {json.dumps({'type': 'error', 'code': reason.code, 'message': reason.message})}\n\n"
+
+
+def _reason(error: Exception) -> Reason:
+    """What the caller is told: a refusal's reason, or `internal` for all else. The log gets the kind of error."""
+    refused: BaseException | None = error
+    while refused is not None and not isinstance(refused, Refused):
+        refused = refused.__cause__ or refused.__context__
+    if isinstance(refused, Refused):
+        logger.warning(
+            "refused code=%s detail=%s request_id=%s",
+            refused.reason.code,
+            refused.detail,
+            _request_id(),
+        )
+        return refused.reason
+    # No traceback: its frames and messages can quote prompts and claims.
+    logger.error("failed kind=%s request_id=%s", type(error).__name__, _request_id())
+    return INTERNAL
+
+
+if __name__ == "__main__":
+    run()

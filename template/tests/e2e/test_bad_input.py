@@ -1,0 +1,80 @@
+"""Bad input: one clear answer each, and nothing half-made."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.stage import Actor, Stage
+from saas_agent.control_plane.errors import ControlPlaneError
+from saas_agent.tenancy.tiers import load_tiers
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"prompt": ""},
+        {"prompt": "  "},
+        {"prompt": 7},
+        {"prompt": None},
+        {"prompt": [{"text": "hi"}]},
+        {"prompt": {"text": "hi"}},
+        [],
+        "hi",
+        None,
+        7,
+    ],
+)
+def test_a_payload_without_a_text_prompt_is_refused(stage: Stage, acme: Actor, payload: Any) -> None:
+    answer = stage.invoke(payload, acme.tokens.access, acme.new_session_id())
+    assert (answer.status, answer.body["error"]["code"]) == (400, "invalid_request")
+
+
+def test_what_is_no_json_is_refused(stage: Stage, acme: Actor) -> None:
+    answer = stage.invoke(b"{'prompt'", acme.tokens.access, acme.new_session_id())
+    assert answer.status == 400
+    assert "JSON" in answer.text
+
+
+def test_a_prompt_beyond_the_tiers_limit_is_refused(stage: Stage, acme: Actor, globex: Actor) -> None:
+    basic, premium = load_tiers()["basic"], load_tiers()["premium"]
+    assert basic.prompt_characters < premium.prompt_characters
+    prompt = "a" * (basic.prompt_characters + 1)
+    assert stage.ask(acme, prompt).body["error"]["code"] == "limit_reached"
+    assert stage.ask(globex, prompt).status == 200
+
+
+def test_a_run_that_never_ends_is_cut_at_the_tiers_limit(stage: Stage, acme: Actor) -> None:
+    answer = stage.ask(acme, "loop forever")
+    assert (answer.status, answer.body["error"]["code"]) == (429, "limit_reached")
+
+
+def test_a_tenant_onboarded_twice_stays_as_it_is(stage: Stage, acme: Actor) -> None:
+    before = stage.tenants.show("acme")
+    again = stage.tenants.onboard("acme", tier="basic", admin=acme.email, invite=False)
+    assert not again.changed
+    assert stage.tenants.show("acme") == before
+    with pytest.raises(ControlPlaneError, match="is there already, with tier 'basic' and not 'premium'"):
+        stage.tenants.onboard("acme", tier="premium", admin=acme.email, invite=False)
+    assert stage.tenants.show("acme") == before
+
+
+def test_a_suspended_tenant_gets_no_token_and_no_answer(stage: Stage) -> None:
+    actor = stage.onboard("suspended", "basic")
+    stage.tenants.suspend("suspended")
+    with pytest.raises(ClientError) as caught:
+        stage.sign_in(actor.email, actor.password)
+    assert caught.value.response["Error"]["Code"] == "UserLambdaValidationException"
+    # The token that was issued before is still good by its signature; the registry has the last word.
+    answer = stage.ask(actor, "hello")
+    assert (answer.status, answer.body["error"]["code"]) == (403, "tenant_not_active")
+    stage.tenants.resume("suspended")
+    assert stage.sign_in(actor.email, actor.password).access
+
+
+def test_an_unknown_tenant_is_told_so_in_a_line(stage: Stage) -> None:
+    with pytest.raises(ControlPlaneError) as caught:
+        stage.tenants.suspend("nobody")
+    assert "\n" not in str(caught.value)
+    assert "there is no tenant nobody" in str(caught.value)

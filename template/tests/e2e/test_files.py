@@ -1,0 +1,68 @@
+"""The files' door, with a tenant's own credentials on the local cloud."""
+
+import pytest
+import urllib3
+
+from local.stage import Actor, Stage
+from saas_agent.errors import Refused
+from saas_agent.storage.files import Files
+from saas_agent.tenancy.access import TenantAccess
+from saas_agent.tenancy.tenant import TenantContext
+
+
+@pytest.fixture
+def files(stage: Stage, acme: Actor) -> Files:
+    """acme's own files."""
+    return stage.doors(acme).files
+
+
+def test_what_was_put_is_read_back(files: Files) -> None:
+    files.put("a/b.txt", b"hello", content_type="text/plain")
+    assert files.get("a/b.txt") == b"hello"
+    assert files.get("a/missing.txt") is None
+    files.delete("a/b.txt")
+    files.delete("a/b.txt")
+    assert files.get("a/b.txt") is None
+
+
+def test_a_list_is_bounded_by_its_folder_and_goes_over_pages(files: Files) -> None:
+    for name in ("list/a", "list/b/c", "listed"):
+        files.put(name, b"")
+    assert files.list("list") == ["list/a", "list/b/c"]
+    assert {"list/a", "list/b/c", "listed"} <= set(files.list())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/a", "a/", "a//b", ".", "..", "../globex/x", "a/../../globex/x", "a/./b", "a\\b", "a\nb", "a\0b", "a" * 513],
+)
+def test_a_name_can_not_leave_the_prefix(files: Files, name: str) -> None:
+    for call in (
+        lambda: files.put(name, b""),
+        lambda: files.get(name),
+        lambda: files.delete(name),
+        lambda: files.download_link(name),
+        lambda: files.upload_link(name),
+    ):
+        with pytest.raises(ValueError, match="file name"):
+            call()
+
+
+def test_links_work_for_their_one_file_and_way(files: Files) -> None:
+    link = files.upload_link("linked.txt")
+    assert urllib3.request("PUT", link, body=b"through a link").status == 200
+    download = files.download_link("linked.txt")
+    assert urllib3.request("GET", download).data == b"through a link"
+    assert urllib3.request("PUT", download, body=b"x").status == 403
+    assert urllib3.request("GET", download.replace("linked.txt", "other.txt")).status == 403
+    assert files.get("linked.txt") == b"through a link"
+
+
+def test_a_door_of_another_tenant_over_own_credentials_is_refused(stage: Stage, acme: Actor, globex: Actor) -> None:
+    # No code makes such a thing; if it did, IAM would have the last word.
+    torn = TenantAccess(TenantContext("globex", "basic", "x", acme.tenant.expires_at), stage.access(acme).session)
+    files = Files(torn, stage.settings.resource("BUCKET_NAME"))
+    for call in (lambda: files.put("x", b""), lambda: files.get("x"), lambda: files.list(), lambda: files.delete("x")):
+        with pytest.raises(Refused) as caught:
+            call()
+        assert caught.value.reason.code == "denied"

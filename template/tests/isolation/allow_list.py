@@ -1,0 +1,225 @@
+"""Layer one: what the policies may hold at all, whatever the verdicts.
+
+Some holes leak nothing by themselves: a Scan that no condition admits yet, a variable's default
+that a guard still shadows. They are one edit away from a leak: their presence is the violation.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from local.iam import Policy, as_list
+
+from .documents import Documents, Role, statements
+
+TENANT = "${aws:PrincipalTag/TenantId}"
+TENANT_KEY = "aws:PrincipalTag/TenantId"
+
+ALLOWED: Mapping[str, frozenset[str]] = {
+    # A tenant reads its own standing. Who else writes there is the control plane.
+    "registry": frozenset({"dynamodb:GetItem"}),
+    "dynamodb": frozenset(
+        {
+            "dynamodb:BatchGetItem",
+            "dynamodb:BatchWriteItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        }
+    ),
+    "s3": frozenset({"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}),
+    "memory": frozenset(
+        {
+            "bedrock-agentcore:CreateEvent",
+            "bedrock-agentcore:DeleteEvent",
+            "bedrock-agentcore:GetEvent",
+            "bedrock-agentcore:ListEvents",
+            "bedrock-agentcore:ListMemoryRecords",
+            "bedrock-agentcore:ListSessions",
+            "bedrock-agentcore:RetrieveMemoryRecords",
+        }
+    ),
+    "model": frozenset({"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"}),
+    "guardrail": frozenset({"bedrock:ApplyGuardrail"}),
+}
+"""What a tenant may do, by component. Every action here has a key or a resource to bind it by."""
+
+NEVER: Mapping[str, str] = {
+    "dynamodb:Scan": "reads every partition: no leading key",
+    "dynamodb:PartiQL*": "a statement without the partition key scans",
+    "dynamodb:ExportTableToPointInTime": "copies every partition",
+    "bedrock-agentcore:ListActors": "names every tenant's actors: no condition key",
+    "bedrock-agentcore:GetMemoryRecord": "reads any record by its id: no condition key",
+    "bedrock-agentcore:DeleteMemoryRecord": "deletes any record by its id: no condition key",
+    "bedrock-agentcore:BatchDeleteMemoryRecords": "deletes any record by its id: no condition key",
+    # One call names several namespaces; which of them the condition key holds is not documented.
+    "bedrock-agentcore:BatchCreateMemoryRecords": "several namespaces, one condition value",
+    "bedrock-agentcore:BatchUpdateMemoryRecords": "several namespaces, one condition value",
+    "bedrock-agentcore:ListMemoryExtractionJobs": "lists every tenant's jobs: no condition key",
+    "bedrock-agentcore:IngestData": "no condition key",
+}
+"""What no tenant role may ever do, and why. The allow-list can't be extended by these.
+
+Source: Service Authorization Reference, DynamoDB and Bedrock AgentCore, condition keys by action.
+"""
+
+EXECUTION: frozenset[str] = frozenset(
+    {
+        "bedrock-agentcore:GetWorkloadAccessToken",
+        "bedrock-agentcore:GetWorkloadAccessTokenForJWT",
+        "cloudwatch:PutMetricData",
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:DescribeLogGroups",
+        "logs:DescribeLogStreams",
+        "logs:PutLogEvents",
+        "xray:GetSamplingRules",
+        "xray:GetSamplingTargets",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+    }
+)
+"""What the runtime's own role may do: all code in the runtime can do it, for any tenant."""
+
+INVOKE = frozenset({"lambda:InvokeFunction"})
+
+ASSUME_WITH_TOKEN = frozenset({"sts:AssumeRoleWithWebIdentity", "sts:TagSession"})
+ASSUME_WITH_TAGS = frozenset({"sts:AssumeRole", "sts:TagSession"})
+
+VENDING = ASSUME_WITH_TAGS | {"logs:CreateLogStream", "logs:PutLogEvents"}
+"""What the credentials function may do."""
+
+
+def violations(documents: Documents) -> Iterator[str]:
+    """What is wrong with the policies' text, one line each."""
+    for statement in statements(documents.tenant.policies):
+        label = statement.get("Sid", "statement without Sid")
+        for text in _tenant(statement, documents):
+            yield f"{documents.tenant.name}: {label}: {text}"
+    yield from _grants(documents.execution, EXECUTION | (INVOKE if documents.vending else set()))
+    if documents.vending:
+        yield from _grants(documents.vending, VENDING)
+    for statement in as_list(documents.tenant.trust["Statement"]):
+        for text in _trust(statement, documents):
+            yield f"{documents.tenant.name}: trust: {text}"
+
+
+def component_of(resource: str, documents: Documents) -> str | None:
+    """The component that an ARN or ARN pattern of a policy belongs to, None when to none."""
+    exact = {
+        documents.registry: "registry",
+        documents.memory: "memory",
+        documents.table: "dynamodb",
+        documents.bucket: "s3",
+    }
+    if resource in exact:
+        return exact[resource]
+    if documents.bucket is not None and resource.startswith(documents.bucket + "/"):
+        return "s3"
+    bedrock = re.match(r"arn:[^:]+:bedrock:[^:]*:[^:]*:(?P<kind>[a-z-]+)/", resource)
+    if bedrock is None:
+        return None
+    return "guardrail" if bedrock["kind"] == "guardrail" else "model"
+
+
+def _tenant(statement: Policy, documents: Documents) -> Iterator[str]:
+    if statement["Effect"] == "Deny":
+        return
+    for element in ("NotAction", "NotResource"):
+        if element in statement:
+            yield f"{element} grants what nobody listed"
+    actions = as_list(statement.get("Action", []))
+    resources = as_list(statement.get("Resource", []))
+    components = {component_of(resource, documents) for resource in resources}
+    for action in actions:
+        yield from _tenant_action(action, components)
+    for resource in resources:
+        yield from _tenant_resource(resource, documents)
+    yield from _variables(statement)
+    yield from _guards(statement)
+    if not components <= {"model", "guardrail"} and not _is_bound(statement):
+        yield "neither every resource nor a condition names the tenant"
+
+
+def _tenant_action(action: str, components: set[str | None]) -> Iterator[str]:
+    reason = next((why for pattern, why in NEVER.items() if _like(pattern, action)), None)
+    if "*" in action or "?" in action:
+        yield f"{action} is a wildcard"
+    elif reason is not None:
+        yield f"{action}: {reason}"
+    else:
+        for component in components:
+            if action not in ALLOWED.get(component or "", ()):
+                yield f"{action} is not in the allow-list of {component or 'an unknown resource'}"
+
+
+def _tenant_resource(resource: str, documents: Documents) -> Iterator[str]:
+    component = component_of(resource, documents)
+    below = resource.partition(f"tenants/{TENANT}/")
+    if component is None:
+        yield f"{resource} is no component of this service"
+    # Inference profiles route to other Regions: their models' ARNs may leave the Region open.
+    elif component == "model" and "*" in resource.split(":", 5)[5]:
+        yield f"{resource} leaves the model open"
+    elif component != "model" and ("*" in below[0] or "?" in resource):
+        yield f"{resource} has a wildcard outside of the tenant's own prefix"
+
+
+def _variables(statement: Policy) -> Iterator[str]:
+    text = json.dumps(statement)
+    for variable in sorted(set(re.findall(r"\$\{[^}]*\}", text)) - {TENANT}):
+        yield f"{variable}: the only variable is {TENANT}, without a default"
+    if re.search(re.escape(TENANT) + r"[^:/\"]", text):
+        yield f"{TENANT} is followed by neither : nor / nor the end: other tenants' ids begin alike"
+
+
+def _guards(statement: Policy) -> Iterator[str]:
+    conditions = statement.get("Condition", {})
+    guards = {key: str(value).lower() for key, value in conditions.get("Null", {}).items()}
+    if guards.get(TENANT_KEY) != "false":
+        yield f"no Null guard on {TENANT_KEY}"
+    for operator, keys in conditions.items():
+        if operator.endswith("IfExists"):
+            yield f"{operator} passes a missing key"
+        if operator.startswith("ForAllValues:"):
+            for key in keys:
+                if guards.get(key) != "false":
+                    yield f"{operator} on {key} has no Null guard: it passes a missing key"
+
+
+def _is_bound(statement: Policy) -> bool:
+    if all(TENANT in resource for resource in as_list(statement.get("Resource", ""))):
+        return True
+    return any(
+        all(TENANT in value for value in as_list(values))
+        for operator, keys in statement.get("Condition", {}).items()
+        if re.fullmatch(r"(ForAllValues:)?String(Equals|Like)", operator)
+        for values in keys.values()
+    )
+
+
+def _grants(role: Role, allowed: frozenset[str]) -> Iterator[str]:
+    for statement in statements(role.policies):
+        if statement["Effect"] == "Allow":
+            for action in as_list(statement.get("Action", "NotAction")):
+                if action not in allowed:
+                    yield f"{role.name}: {action} is not in its allow-list"
+
+
+def _trust(statement: Policy, documents: Documents) -> Iterator[str]:
+    allowed = ASSUME_WITH_TAGS if documents.vending else ASSUME_WITH_TOKEN
+    for action in as_list(statement.get("Action", "NotAction")):
+        if action not in allowed:
+            yield f"{action} is not in the allow-list"
+
+
+def _like(pattern: str, action: str) -> bool:
+    return action == pattern or (pattern.endswith("*") and action.startswith(pattern[:-1]))
+
+
+def never(action: str) -> bool:
+    """Whether `action` is one that no tenant role may ever do."""
+    return any(_like(pattern, action) for pattern in NEVER)

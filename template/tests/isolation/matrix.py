@@ -1,0 +1,322 @@
+"""Layer two: who reaches what. Every action on data is asked for own data and for others'."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from local.iam import Request, as_list, evaluate
+
+from .allow_list import ALLOWED, TENANT_KEY
+from .documents import Documents, Role, statements
+
+Context = Mapping[str, str | Sequence[str]]
+
+CALLERS: Mapping[str, Context] = {
+    "acme": {TENANT_KEY: "acme"},
+    "no tag": {},
+    "an empty tag": {TENANT_KEY: ""},
+    "the tag *": {TENANT_KEY: "*"},
+}
+"""Session tags by caller. Only acme may ever be let through, and only to what is its own."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the matrix: what acme is told. Every other caller is denied on every line.
+
+    Attributes:
+        name: whose data it is, seen from acme.
+        resource: ARN, with the names of `Documents` in braces.
+        context: condition keys of the request besides the session's tags.
+    """
+
+    name: str
+    resource: str
+    context: Context = field(default_factory=dict)
+    allowed: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """The lines that hold for each of these actions, and the callers that they are asked for."""
+
+    component: str
+    actions: Sequence[str]
+    rows: Sequence[Row]
+    callers: Sequence[str] = tuple(CALLERS)
+
+
+def _leading(*keys: str) -> Context:
+    return {"dynamodb:LeadingKeys": keys}
+
+
+def _item_rows(table: str, other_table: str) -> Sequence[Row]:
+    return (
+        Row("own", table, _leading("TENANT#acme"), allowed=True),
+        Row("another tenant's", table, _leading("TENANT#globex")),
+        Row("prefix twin's", table, _leading("TENANT#acme2")),
+        Row("prefix twin's with a hyphen", table, _leading("TENANT#acme-eu")),
+        Row("below the own key", table, _leading("TENANT#acme#x")),
+        Row("own and another tenant's", table, _leading("TENANT#acme", "TENANT#globex")),
+        Row("own and prefix twin's", table, _leading("TENANT#acme2", "TENANT#acme")),
+        Row("nobody's", table, _leading("TENANT#")),
+        Row("no key", table),
+        Row("own, in a table that is not this service's", other_table, _leading("TENANT#acme")),
+        Row("own, in an index", f"{table}/index/any", _leading("TENANT#acme")),
+    )
+
+
+def _actor(actor: str) -> Context:
+    return {"bedrock-agentcore:actorId": actor, "bedrock-agentcore:sessionId": "a-session"}
+
+
+def _namespaces(key: str) -> Sequence[Row]:
+    name, key = key, f"bedrock-agentcore:{key}"
+    return (
+        Row(f"own {name}", "{memory}", {key: "/actors/acme:user/preferences/"}, allowed=True),
+        Row(f"another tenant's {name}", "{memory}", {key: "/actors/globex:user/preferences/"}),
+        Row(f"prefix twin's {name}", "{memory}", {key: "/actors/acme2:user/preferences/"}),
+        Row(f"{name} of a tenant without users", "{memory}", {key: "/actors/acme"}),
+        Row(f"{name} of all actors", "{memory}", {key: "/actors/"}),
+        Row(f"{name} of everything", "{memory}", {key: "/"}),
+        Row(f"{name} of nobody", "{memory}", {key: "/actors/:user/preferences/"}),
+        Row(f"own {name} in another memory", "{memory}2", {key: "/actors/acme:user/x/"}),
+    )
+
+
+TABLES: Sequence[Table] = (
+    Table("dynamodb", sorted(ALLOWED["dynamodb"]), _item_rows("{table}", "{table}2")),
+    Table("registry", ("dynamodb:GetItem",), _item_rows("{registry}", "{registry}2")),
+    Table(
+        "registry",
+        (
+            "dynamodb:BatchWriteItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        ),
+        (Row("own standing, to write or to search", "{registry}", _leading("TENANT#acme")),),
+    ),
+    Table(
+        "s3",
+        ("s3:DeleteObject", "s3:GetObject", "s3:PutObject"),
+        (
+            Row("own", "{bucket}/tenants/acme/reports/1", allowed=True),
+            Row("another tenant's", "{bucket}/tenants/globex/reports/1"),
+            Row("prefix twin's", "{bucket}/tenants/acme2/reports/1"),
+            Row("prefix twin's with a hyphen", "{bucket}/tenants/acme-eu/reports/1"),
+            Row("own name, below another tenant", "{bucket}/tenants/globex/tenants/acme/1"),
+            Row("nobody's", "{bucket}/tenants//reports/1"),
+            Row("no prefix", "{bucket}/reports/1"),
+            Row("own, in a bucket that is not this service's", "{bucket}2/tenants/acme/1"),
+        ),
+    ),
+    Table(
+        "s3",
+        ("s3:ListBucket",),
+        (
+            Row("own", "{bucket}", {"s3:prefix": "tenants/acme/"}, allowed=True),
+            Row("below the own prefix", "{bucket}", {"s3:prefix": "tenants/acme/r"}, allowed=True),
+            Row("another tenant's", "{bucket}", {"s3:prefix": "tenants/globex/"}),
+            Row("prefix twin's", "{bucket}", {"s3:prefix": "tenants/acme2/"}),
+            Row("own without the slash, twins included", "{bucket}", {"s3:prefix": "tenants/acme"}),
+            Row("every tenant's", "{bucket}", {"s3:prefix": "tenants/"}),
+            Row("the empty prefix", "{bucket}", {"s3:prefix": ""}),
+            Row("nobody's", "{bucket}", {"s3:prefix": "tenants//"}),
+            Row("no prefix", "{bucket}"),
+            Row("own, in another bucket", "{bucket}2", {"s3:prefix": "tenants/acme/"}),
+        ),
+    ),
+    Table(
+        "memory",
+        (
+            "bedrock-agentcore:CreateEvent",
+            "bedrock-agentcore:DeleteEvent",
+            "bedrock-agentcore:GetEvent",
+            "bedrock-agentcore:ListEvents",
+            "bedrock-agentcore:ListSessions",
+        ),
+        (
+            Row("own actor's", "{memory}", _actor("acme:user"), allowed=True),
+            Row("another tenant's actor's", "{memory}", _actor("globex:user")),
+            Row("prefix twin's actor's", "{memory}", _actor("acme2:user")),
+            Row("prefix twin's with a hyphen", "{memory}", _actor("acme-eu:user")),
+            Row("an actor named like the tenant", "{memory}", _actor("acme")),
+            Row("a legacy actor of the SDK", "{memory}", _actor("session_a-session")),
+            Row("nobody's", "{memory}", _actor(":user")),
+            Row("no actor", "{memory}"),
+            Row("own actor's in another memory", "{memory}2", _actor("acme:user")),
+        ),
+    ),
+    Table(
+        "memory",
+        ("bedrock-agentcore:ListMemoryRecords", "bedrock-agentcore:RetrieveMemoryRecords"),
+        (
+            *_namespaces("namespace"),
+            *_namespaces("namespacePath"),
+            Row("no namespace", "{memory}"),
+            Row(
+                "own namespace with another tenant's path",
+                "{memory}",
+                {
+                    "bedrock-agentcore:namespace": "/actors/acme:user/preferences/",
+                    "bedrock-agentcore:namespacePath": "/actors/globex:user/",
+                },
+            ),
+            Row(
+                "another tenant's namespace with the own path",
+                "{memory}",
+                {
+                    "bedrock-agentcore:namespace": "/actors/globex:user/preferences/",
+                    "bedrock-agentcore:namespacePath": "/actors/acme:user/",
+                },
+            ),
+        ),
+    ),
+    Table(
+        "model",
+        ("bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"),
+        (
+            Row("a model of the tiers", "{model}", allowed=True),
+            Row("another model", "arn:aws:bedrock:{region}::foundation-model/any.other-v1:0"),
+        ),
+        # A model holds nobody's data: any tag will do, and trust sees to it that it is a tenant's.
+        callers=("acme", "no tag"),
+    ),
+    # What no tenant may do: no condition key would bind it, or it is none of a tenant's business.
+    Table("dynamodb", ("dynamodb:Scan",), (Row("every tenant's", "{table}"),)),
+    Table(
+        "dynamodb",
+        ("dynamodb:PartiQLSelect", "dynamodb:PartiQLDelete", "dynamodb:ExportTableToPointInTime"),
+        (Row("every tenant's", "{table}"),),
+    ),
+    Table("registry", ("dynamodb:Scan",), (Row("every tenant's", "{registry}"),)),
+    Table(
+        "s3",
+        ("s3:ListBucketVersions", "s3:PutBucketPolicy", "s3:GetBucketPolicy"),
+        (Row("every tenant's", "{bucket}"),),
+    ),
+    Table(
+        "memory",
+        (
+            "bedrock-agentcore:ListActors",
+            "bedrock-agentcore:GetMemoryRecord",
+            "bedrock-agentcore:DeleteMemoryRecord",
+            "bedrock-agentcore:BatchDeleteMemoryRecords",
+            "bedrock-agentcore:ListMemoryExtractionJobs",
+        ),
+        (Row("every tenant's", "{memory}"),),
+    ),
+    Table(
+        "memory",
+        (
+            "bedrock-agentcore:BatchCreateMemoryRecords",
+            "bedrock-agentcore:BatchUpdateMemoryRecords",
+        ),
+        (
+            Row(
+                "own namespace, and others that the key does not show",
+                "{memory}",
+                {"bedrock-agentcore:namespace": "/actors/acme:user/preferences/"},
+            ),
+        ),
+    ),
+    Table(
+        "registry",
+        ("sts:AssumeRole", "iam:PassRole"),
+        (Row("the tenant role itself", "{tenant_role}"), Row("the runtime's", "{execution_role}")),
+    ),
+)
+"""The expected verdicts, as data."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One cell of the matrix."""
+
+    component: str
+    caller: str
+    action: str
+    row: Row
+    resource: str
+    expected: bool
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.caller} on {self.row.name} ({self.resource})"
+
+
+def questions(documents: Documents) -> Iterator[Question]:
+    """Every cell that this variant has. An action that no policy grants is denied to everybody."""
+    components = {"registry", "memory", "model"}
+    components |= {"dynamodb"} if documents.table else set()
+    components |= {"s3"} if documents.bucket else set()
+    for table in TABLES:
+        if table.component not in components:
+            continue
+        for action in table.actions:
+            granted = _is_granted(documents.tenant, action)
+            for row in table.rows:
+                for resource in _resources(row.resource, documents):
+                    for caller in table.callers:
+                        expected = row.allowed and granted and caller == "acme"
+                        yield Question(table.component, caller, action, row, resource, expected)
+
+
+def violations(documents: Documents) -> Iterator[str]:
+    """The cells whose verdict is not the expected one, one line each."""
+    for question in questions(documents):
+        if _allows(documents.tenant, question) != question.expected:
+            yield f"{question}: expected {'allowed' if question.expected else 'denied'}"
+    for role in (documents.execution, documents.vending, *documents.others):
+        if role is None:
+            continue
+        for question in questions(documents):
+            for_tenants = _is_for_tenants_alone(question, role, documents)
+            if for_tenants and _allows(role, question):
+                yield f"{role.name}: {question}: expected denied"
+
+
+def _is_for_tenants_alone(question: Question, role: Role, documents: Documents) -> bool:
+    """What no role around the tenant role may do in its place, least of all the runtime's."""
+    if question.action.startswith("sts:"):
+        # Who becomes the tenant role is for its trust policy to say.
+        return role is documents.execution
+    return question.component != "registry" or role not in documents.others
+
+
+def _allows(role: Role, question: Question) -> bool:
+    request = Request(
+        action=question.action,
+        resource=question.resource,
+        context={**question.row.context, **CALLERS[question.caller]},
+        principal=role.session(),
+        principal_role=role.arn,
+    )
+    return evaluate(role.policies, request).allowed
+
+
+def _is_granted(role: Role, action: str) -> bool:
+    return any(
+        fnmatchcase(action.lower(), pattern.lower())
+        for statement in statements(role.policies)
+        if statement["Effect"] == "Allow"
+        for pattern in as_list(statement.get("Action", "*"))
+    )
+
+
+def _resources(template: str, documents: Documents) -> list[str]:
+    """The ARNs that a line's resource stands for: one, or one for each model."""
+    if template == "{model}":
+        # A profile may route to any Region of its geography; the own one stands for them.
+        return [model.replace(":*:", f":{documents.region}:") for model in documents.models]
+    names = {
+        "registry": documents.registry,
+        "memory": documents.memory,
+        "table": documents.table,
+        "bucket": documents.bucket,
+        "region": documents.region,
+        "tenant_role": documents.tenant.arn,
+        "execution_role": documents.execution.arn,
+    }
+    return [template.format(**names)]

@@ -1,0 +1,212 @@
+"""Layer three: who becomes whom. Every way into a role is tried on its trust policy."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from local.iam import Request, evaluate
+
+from .documents import OTHER_ACCOUNT, Documents, Role
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt to become the tenant role, or another role.
+
+    Attributes:
+        name: what is presented.
+        action: the STS action; with tags, sts:TagSession must be allowed too.
+        caller: the fields of `Request` that say who asks.
+        tags: session tags.
+        context: condition keys besides those of the tags.
+    """
+
+    name: str
+    action: str
+    caller: Mapping[str, str]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str | list[str]] = field(default_factory=dict)
+    allowed: bool = False
+
+
+def violations(documents: Documents) -> Iterator[str]:
+    """The attempts whose outcome is not the expected one, one line each."""
+    for role, attempt in attempts(documents):
+        if _succeeds(role, attempt) != attempt.allowed:
+            expected = "allowed" if attempt.allowed else "denied"
+            yield f"{role.name} by {attempt.name}: expected {expected}"
+
+
+def attempts(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
+    """Every attempt, with the role that it is made on."""
+    proper = _function(documents.vending) if documents.vending else _token(documents)
+    for attempt in (proper, *_altered_tags(proper)):
+        yield documents.tenant, attempt
+    if documents.vending:
+        altered = [_token(documents), *_altered_transitivity(proper)]
+    else:
+        # Which tags are transitive is for the issuer to say, who signs it.
+        altered = [*_altered_tokens(documents)]
+    for attempt in altered:
+        yield documents.tenant, replace(attempt, allowed=False)
+    for attempt in _strangers(documents):
+        if not (documents.vending and _is_session_of(documents.vending, attempt)):
+            yield documents.tenant, attempt
+    for role in (documents.execution, documents.vending, *documents.others):
+        if role is not None:
+            for attempt in (_token(documents), *_strangers(documents)):
+                yield role, replace(attempt, tags={}, allowed=False)
+    yield documents.execution, _runtime(documents, documents.account, allowed=True)
+    yield documents.execution, _runtime(documents, OTHER_ACCOUNT)
+    yield documents.execution, _runtime(documents, None)
+
+
+def _is_session_of(role: Role, attempt: Attempt) -> bool:
+    return attempt.caller.get("principal_role") == role.arn
+
+
+def _token(documents: Documents) -> Attempt:
+    return Attempt(
+        "a token of the own pool",
+        "sts:AssumeRoleWithWebIdentity",
+        {"federated": documents.provider},
+        {"TenantId": "acme"},
+        {
+            f"{documents.issuer_path}:aud": documents.client_id,
+            f"{documents.issuer_path}:sub": "user",
+            "sts:RoleSessionName": "acme-user",
+            "sts:TransitiveTagKeys": ["TenantId"],
+        },
+        allowed=True,
+    )
+
+
+def _function(vending: Role) -> Attempt:
+    return Attempt(
+        "the credentials function",
+        "sts:AssumeRole",
+        {"principal": vending.session(), "principal_role": vending.arn},
+        {"TenantId": "acme"},
+        {"sts:RoleSessionName": "acme-user", "sts:TransitiveTagKeys": ["TenantId"]},
+        allowed=True,
+    )
+
+
+def _altered_tags(proper: Attempt) -> Iterator[Attempt]:
+    for name, tags in (
+        ("no tags", {}),
+        ("an empty tenant", {"TenantId": ""}),
+        ("a further tag", {"TenantId": "acme", "Tier": "premium"}),
+        ("another tag", {"Tier": "premium"}),
+        # Tag keys are the same in any case to a condition key, but not to aws:TagKeys.
+        ("the tag key in lower case", {"tenantid": "acme"}),
+    ):
+        yield replace(proper, name=f"{proper.name} with {name}", tags=tags, allowed=False)
+
+
+def _altered_transitivity(proper: Attempt) -> Iterator[Attempt]:
+    """A tag that is not transitive could be replaced by whoever chains from the session."""
+    key = "sts:TransitiveTagKeys"
+    without = {name: value for name, value in proper.context.items() if name != key}
+    yield replace(proper, name=f"{proper.name} with a passing tag", context=without, allowed=False)
+    yield replace(
+        proper,
+        name=f"{proper.name} with a further transitive tag",
+        context={**without, key: ["TenantId", "Tier"]},
+        allowed=False,
+    )
+
+
+def _altered_tokens(documents: Documents) -> Iterator[Attempt]:
+    token, audience = _token(documents), f"{documents.issuer_path}:aud"
+    for name, value in (
+        ("another client", "another-client"),
+        ("a client named alike", documents.client_id + "2"),
+    ):
+        yield replace(token, name=f"a token for {name}", context={**token.context, audience: value})
+    without = {key: value for key, value in token.context.items() if key != audience}
+    yield replace(token, name="a token without audience", context=without)
+    for name, issuer in (
+        ("another pool", documents.issuer_path + "2"),
+        ("another issuer", "issuer.example.com"),
+    ):
+        yield replace(
+            token,
+            name=f"a token of {name}",
+            caller={"federated": f"arn:aws:iam::{documents.account}:oidc-provider/{issuer}"},
+            context={**without, f"{issuer}:aud": documents.client_id},
+        )
+        yield replace(
+            token,
+            name=f"a token of {name} that claims the own audience",
+            caller={"federated": f"arn:aws:iam::{documents.account}:oidc-provider/{issuer}"},
+        )
+
+
+def _strangers(documents: Documents) -> Iterator[Attempt]:
+    """Everybody who holds AWS credentials or none, with the tags of a proper attempt."""
+    tenant, execution = documents.tenant, documents.execution
+    roles = {
+        "the runtime": execution,
+        "a tenant's own session": tenant,
+        **{f"the role {role.name}": role for role in documents.others},
+    }
+    if documents.vending:
+        roles["the credentials function"] = documents.vending
+    callers = {name: {"principal": role.session("acme"), "principal_role": role.arn} for name, role in roles.items()}
+    for name, account in (("the same", documents.account), ("another", OTHER_ACCOUNT)):
+        callers[f"a role of {name} account"] = {
+            "principal": f"arn:aws:sts::{account}:assumed-role/somebody/session",
+            "principal_role": f"arn:aws:iam::{account}:role/somebody",
+        }
+    callers["a user of the account"] = {"principal": f"arn:aws:iam::{documents.account}:user/any"}
+    callers["a service"] = {"service": "ec2.amazonaws.com"}
+    callers["nobody"] = {}
+    for name, caller in callers.items():
+        for action in ("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"):
+            tagged = Attempt(
+                f"{name}, {action}",
+                action,
+                caller,
+                {"TenantId": "acme"},
+                {
+                    f"{documents.issuer_path}:aud": documents.client_id,
+                    "sts:RoleSessionName": "acme-user",
+                    "sts:TransitiveTagKeys": ["TenantId"],
+                },
+            )
+            yield tagged
+            yield replace(tagged, name=f"{tagged.name} without tags", tags={})
+
+
+def _runtime(documents: Documents, account: str | None, *, allowed: bool = False) -> Attempt:
+    source = (
+        {
+            "aws:SourceAccount": account,
+            "aws:SourceArn": f"arn:aws:bedrock-agentcore:{documents.region}:{account}:runtime/any",
+        }
+        if account
+        else {}
+    )
+    return Attempt(
+        f"AgentCore for {'account ' + account if account else 'nobody in particular'}",
+        "sts:AssumeRole",
+        {"service": "bedrock-agentcore.amazonaws.com"},
+        {},
+        source,
+        allowed,
+    )
+
+
+def _succeeds(role: Role, attempt: Attempt) -> bool:
+    tag_context: dict[str, str | list[str]] = {f"aws:RequestTag/{key}": value for key, value in attempt.tags.items()}
+    if attempt.tags:
+        tag_context["aws:TagKeys"] = list(attempt.tags)
+    actions = [attempt.action, *(["sts:TagSession"] if attempt.tags else [])]
+    return all(
+        evaluate(
+            [role.trust],
+            Request(action, role.arn, {**tag_context, **attempt.context}, **attempt.caller),
+            trust=True,
+        ).allowed
+        for action in actions
+    )

@@ -1,0 +1,231 @@
+"""The zips: the same bytes every time, what runs and nothing else, dependencies by hash."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from infra import package
+from infra.package import Package, PackageError, build
+
+CONFIGURATION = {"placement.toml", "tiers.toml", "rates.toml"}
+
+
+def names(zipped: Package) -> set[str]:
+    return set(zipfile.ZipFile(io.BytesIO(zipped.content)).namelist())
+
+
+def copy_of_project(folder: Path) -> Path:
+    for name in CONFIGURATION:
+        shutil.copy(package.ROOT / name, folder / name)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package.ROOT / "src", folder / "src", ignore=ignored)
+    return folder
+
+
+def put(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def install_fakes(_requirements: Path, target: Path) -> None:
+    """What uv would install, in small: PyJWT with what it needs, botocore, and an agent library."""
+    jwt = ["jwt/__init__.py", "pyjwt-2.0.dist-info/METADATA"]
+    cryptography = ["cryptography/_rust.abi3.so", "cryptography-5.0.dist-info/METADATA"]
+    put(
+        target,
+        {
+            "bin/uvicorn": "",
+            ".lock": "",
+            "jwt/__init__.py": "",
+            "pyjwt-2.0.dist-info/METADATA": (
+                'Metadata-Version: 2.1\nName: PyJWT\nVersion: 2.0\nRequires-Dist: cryptography>=3; extra == "crypto"\n'
+            ),
+            "pyjwt-2.0.dist-info/RECORD": "".join(f"{name},,\n" for name in jwt),
+            "pyjwt-2.0.dist-info/INSTALLER": "uv",
+            "pyjwt-2.0.dist-info/licenses/LICENSE": "MIT",
+            "cryptography/_rust.abi3.so": "",
+            "cryptography-5.0.dist-info/METADATA": ("Metadata-Version: 2.1\nName: cryptography\nVersion: 5.0\n"),
+            "cryptography-5.0.dist-info/RECORD": "".join(f"{name},,\n" for name in cryptography),
+            "botocore/handlers.py": "register('redshift')",
+            "botocore/data/endpoints.json": "{}",
+            "botocore/data/s3/2006-03-01/service-2.json.gz": "",
+            "botocore/data/redshift/2012-12-01/service-2.json.gz": "",
+            "botocore/data/sts/2011-06-15/service-2.json.gz": "",
+            "botocore/data/bedrock-runtime/2023-09-30/service-2.json.gz": "",
+            "strands/models/bedrock.py": "client('bedrock-runtime')",
+            "strands/tests/test_it.py": "client('redshift')",
+            "strands/__pycache__/it.cpython-313.pyc": "",
+        },
+    )
+
+
+@pytest.fixture
+def fake_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "_install", install_fakes)
+
+
+def test_the_same_code_gives_the_same_bytes_wherever_and_whenever_it_lies(tmp_path: Path) -> None:
+    copied = copy_of_project(tmp_path)
+    for path in copied.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(0o755 if path.is_dir() else 0o600)
+    here, there = build(dependencies=False), build(dependencies=False, root=copied)
+    assert here.runtime.content == there.runtime.content
+    assert here.functions.content == there.functions.content
+
+
+def test_other_code_gets_another_key(tmp_path: Path) -> None:
+    copied = copy_of_project(tmp_path)
+    before = build(dependencies=False, root=copied)
+    (copied / "tiers.toml").write_text((copied / "tiers.toml").read_text() + "\n")
+    after = build(dependencies=False, root=copied)
+    assert before.runtime.key != after.runtime.key
+    assert after.runtime.key == f"runtime/{after.runtime.digest}.zip"
+
+
+def test_a_new_prompt_leaves_the_functions_as_they_are(tmp_path: Path) -> None:
+    copied = copy_of_project(tmp_path)
+    before = build(dependencies=False, root=copied)
+    put(copied, {"src/saas_agent/agent/prompt.py": "PROMPT = 'Be brief.'\n"})
+    after = build(dependencies=False, root=copied)
+    assert before.runtime.key != after.runtime.key
+    assert before.functions.key == after.functions.key
+
+
+def test_the_runtime_gets_the_whole_package_its_configuration_and_the_entry_point() -> None:
+    content = names(build(dependencies=False).runtime)
+    assert {
+        "main.py",
+        "saas_agent/main.py",
+        "saas_agent/agent/prompt.py",
+    } | CONFIGURATION <= content
+    assert not any("__pycache__" in name for name in content)
+
+
+def test_the_functions_run_from_their_zip_alone(tmp_path: Path) -> None:
+    content = names(build(dependencies=False).functions)
+    assert "saas_agent/functions/pre_token.py" in content
+    assert not {name for name in content if name.startswith("saas_agent/agent/")}
+    archive = tmp_path / "functions.zip"
+    archive.write_bytes(build(dependencies=False).functions.content)
+    unpacked = tmp_path / "task"
+    zipfile.ZipFile(archive).extractall(unpacked)
+    modules = [
+        name.removesuffix(".py").replace("/", ".")
+        for name in sorted(content)
+        if name.startswith("saas_agent/functions/") and not name.endswith("__init__.py")
+    ]
+    check = f"import {', '.join(modules)}, saas_agent; print(saas_agent.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, '.'); {check}"],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).resolve().is_relative_to(unpacked.resolve())
+
+
+@pytest.mark.usefixtures("fake_install")
+def test_dependencies_come_without_what_is_never_read() -> None:
+    content = names(build().runtime)
+    assert "pyjwt-2.0.dist-info/METADATA" in content
+    assert "pyjwt-2.0.dist-info/licenses/LICENSE" in content
+    for name in (
+        ".lock",
+        "bin/uvicorn",
+        "pyjwt-2.0.dist-info/RECORD",
+        "pyjwt-2.0.dist-info/INSTALLER",
+        "strands/tests/test_it.py",
+        "strands/__pycache__/it.cpython-313.pyc",
+    ):
+        assert name not in content
+
+
+@pytest.mark.usefixtures("fake_install")
+def test_services_that_nobody_names_are_left_out() -> None:
+    content = names(build().runtime)
+    assert "botocore/data/endpoints.json" in content
+    assert "botocore/data/sts/2011-06-15/service-2.json.gz" in content
+    assert "botocore/data/bedrock-runtime/2023-09-30/service-2.json.gz" in content
+    assert "botocore/data/redshift/2012-12-01/service-2.json.gz" not in content
+
+
+@pytest.mark.usefixtures("fake_install")
+def test_a_service_that_a_tool_names_is_there(tmp_path: Path) -> None:
+    copied = copy_of_project(tmp_path)
+    put(copied, {"src/saas_agent/agent/warehouse.py": 'client = session.client("redshift")\n'})
+    content = names(build(root=copied).runtime)
+    assert "botocore/data/redshift/2012-12-01/service-2.json.gz" in content
+
+
+@pytest.mark.usefixtures("fake_install")
+def test_functions_get_the_dependencies_that_they_import(tmp_path: Path) -> None:
+    copied = copy_of_project(tmp_path)
+    put(copied, {"src/saas_agent/functions/verify.py": "import boto3\nimport jwt\n"})
+    content = names(build(root=copied).functions)
+    assert {"jwt/__init__.py", "cryptography/_rust.abi3.so"} <= content
+    assert not any(name.startswith(("strands/", "botocore/")) for name in content)
+
+
+@pytest.mark.usefixtures("fake_install")
+def test_the_same_dependencies_give_the_same_bytes() -> None:
+    assert build().runtime.content == build().runtime.content
+
+
+def test_missing_requirements_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"^runtime\.txt was not found .*`make lock`$"):
+        build(root=copy_of_project(tmp_path))
+
+
+def test_a_machine_without_uv_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = copy_of_project(tmp_path)
+    put(root, {"requirements/runtime.txt": ""})
+    monkeypatch.setattr(shutil, "which", lambda *_args, **_named: None)
+    with pytest.raises(PackageError, match=r"^uv was not found; expected .*; install it there$"):
+        build(root=root)
+
+
+def test_what_uv_says_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = copy_of_project(tmp_path)
+    put(root, {"requirements/runtime.txt": "nothing==1\n", "uv": "#!/bin/sh\necho No >&2\nexit 1\n"})
+    (root / "uv").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{root}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(PackageError, match=r"^the dependencies could not be installed .*: No$"):
+        build(root=root)
+
+
+def test_a_zip_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "_RUNTIME_LIMITS", (1000, 10**9))
+    with pytest.raises(PackageError, match=r"^runtime\.zip has .*; expected at most 0\.0 MB"):
+        build(dependencies=False)
+
+
+def test_the_command_writes_both_zips_and_tells_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = build(dependencies=False)
+    monkeypatch.setattr(package, "build", lambda: built)
+    monkeypatch.setattr(package, "ROOT", tmp_path)
+    assert package.main([]) == 0
+    assert (tmp_path / "dist" / "runtime.zip").read_bytes() == built.runtime.content
+    assert (tmp_path / "dist" / "functions.zip").read_bytes() == built.functions.content
+    assert built.runtime.digest in capsys.readouterr().out
+
+
+def test_the_command_fails_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise PackageError("no")
+
+    monkeypatch.setattr(package, "build", fail)
+    assert package.main([]) == 1
+    assert capsys.readouterr().err == "error: no\n"

@@ -1,0 +1,396 @@
+"""The `tenants` command: exit status 0 or 1, one line where it refuses, and never a traceback."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from saas_agent import configuration
+from saas_agent.control_plane import cli, connection
+from saas_agent.control_plane.errors import ControlPlaneError
+from saas_agent.control_plane.onboarding import Tenants
+from saas_agent.control_plane.progress import waiting
+from saas_agent.metering.rates import RateCard
+from saas_agent.metering.usage import Meter
+from saas_agent.tenancy.placement import load_placement
+from saas_agent.tenancy.tiers import load_tiers
+
+GROUP = "/aws/bedrock-agentcore/runtimes/desk-DEFAULT"
+TIER, OTHER_TIER = list(load_tiers())[:2]
+ONBOARD = ("onboard", "acme", "--tier", TIER, "--admin", "ann@acme.example")
+
+SERVICES = ("dynamodb", "cognito-idp", "logs", "cloudformation")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def template(pool_id: str) -> str:
+    outputs = {"RegistryTable": "registry", "UserPoolId": pool_id, "RuntimeLogGroup": GROUP}
+    return json.dumps(
+        {
+            "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+            "Outputs": {key: {"Value": value} for key, value in outputs.items()},
+        }
+    )
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield boto3.Session(region_name=load_placement().region)
+
+
+@pytest.fixture(scope="module")
+def clients() -> dict[str, Any]:
+    """Made once: making a client takes longer than most of these tests."""
+    session = boto3.Session("test", "test", region_name=load_placement().region)
+    return {name: session.client(name) for name in SERVICES}
+
+
+@pytest.fixture
+def platform(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The dev stage's platform stack, as far as the command looks at it."""
+    monkeypatch.setattr(connection.Connection, "client", lambda _, name: clients[name])
+    with mock_aws():
+        deploy(clients)
+        yield clients
+
+
+def deploy(clients: dict[str, Any]) -> None:
+    clients["dynamodb"].create_table(
+        TableName="registry",
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+        ],
+    )
+    pool = clients["cognito-idp"].create_user_pool(
+        PoolName="users",
+        UsernameAttributes=["email"],
+        Schema=[{"Name": "tenant_id", "AttributeDataType": "String", "Mutable": False}],
+    )
+    clients["logs"].create_log_group(logGroupName=GROUP)
+    clients["cloudformation"].create_stack(
+        StackName=f"{load_placement().service}-dev-platform",
+        TemplateBody=template(pool["UserPool"]["Id"]),
+    )
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main(arguments)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def assert_refused(result: tuple[int, str, str], says: str) -> None:
+    status, out, err = result
+    assert (status, out) == (1, "")
+    assert err.startswith("tenants: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_the_command_reaches_the_stage_that_is_deployed(session: boto3.Session, run: Run) -> None:
+    deploy({name: session.client(name) for name in SERVICES})
+    assert run(*ONBOARD)[0] == 0
+    assert "acme" in run("list", "--stage", "dev")[1]
+
+
+def test_a_tenants_life(platform: dict[str, Any], run: Run) -> None:
+    assert run(*ONBOARD) == (0, f"Tenant acme ({TIER}) is onboarded: ACTIVE.\n", "")
+    status, out, _ = run("list")
+    assert status == 0
+    assert out.splitlines()[1].split()[:3] == ["acme", "ACTIVE", TIER]
+    assert run("suspend", "acme")[1] == f"Tenant acme ({TIER}) is suspended: SUSPENDED.\n"
+    assert run("resume", "acme")[1] == f"Tenant acme ({TIER}) is resumed: ACTIVE.\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "status"),
+    [
+        ([ONBOARD], ONBOARD, "ACTIVE"),
+        ([ONBOARD, ("suspend", "acme")], ("suspend", "acme"), "SUSPENDED"),
+        ([ONBOARD], ("resume", "acme"), "ACTIVE"),
+    ],
+)
+def test_a_repetition_says_so_and_changes_nothing(
+    platform: dict[str, Any],
+    run: Run,
+    first: list[tuple[str, ...]],
+    again: tuple[str, ...],
+    status: str,
+) -> None:
+    for arguments in first:
+        run(*arguments)
+    before = run("show", "acme", "--output", "json")
+    said = f"Tenant acme ({TIER}) is {status} already; nothing was changed.\n"
+    assert run(*again) == (0, said, "")
+    assert run("show", "acme", "--output", "json") == before
+
+
+def test_onboarding_a_suspended_tenant_says_how_to_go_on(platform: dict[str, Any], run: Run) -> None:
+    run(*ONBOARD)
+    run("suspend", "acme")
+    status, out, _ = run(*ONBOARD)
+    assert status == 0
+    assert "SUSPENDED already" in out
+    assert "`tenants resume acme`" in out
+
+
+@pytest.mark.parametrize("command", ["show", "suspend", "resume", "usage"])
+def test_an_unknown_tenant_is_refused(platform: dict[str, Any], run: Run, command: str) -> None:
+    assert_refused(run(command, "acme"), "there is no tenant acme")
+
+
+@pytest.mark.parametrize("command", ["show", "suspend", "resume", "usage"])
+def test_what_is_no_tenant_id_is_refused(platform: dict[str, Any], run: Run, command: str) -> None:
+    assert_refused(run(command, "acme#x"), "is no tenant id")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("onboard", "acme", "--tier", "gold", "--admin", "a@b.example"),
+            "there is no tier 'gold'",
+        ),
+        (("onboard", "acme", "--tier", TIER, "--admin", "ann"), "is no e-mail address"),
+        (("usage", "--month", "2026-13"), "is no month"),
+    ],
+)
+def test_bad_answers_are_refused(platform: dict[str, Any], run: Run, arguments: tuple[str, ...], says: str) -> None:
+    assert_refused(run(*arguments), says)
+
+
+def test_onboarding_twice_with_another_tier_is_refused(platform: dict[str, Any], run: Run) -> None:
+    run(*ONBOARD)
+    other = ("onboard", "acme", "--tier", OTHER_TIER, "--admin", "ann@acme.example")
+    assert_refused(run(*other), "is there already")
+
+
+def test_show_tells_the_record_and_where_the_components_are(platform: dict[str, Any], run: Run) -> None:
+    run(*ONBOARD, "--name", "Acme Inc.")
+    status, out, _ = run("show", "acme", "--output", "json")
+    shown = json.loads(out)
+    assert status == 0
+    assert (shown["tenant_id"], shown["status"], shown["name"]) == ("acme", "ACTIVE", "Acme Inc.")
+    placement = load_placement()
+    assert shown["placement"] == {component: placement.column(TIER, component) for component in placement.components}
+    assert "Acme Inc." in run("show", "acme")[1]
+
+
+def test_changes_and_lists_are_also_json(platform: dict[str, Any], run: Run) -> None:
+    assert json.loads(run("list", "--output", "json")[1]) == []
+    assert run("list")[1] == "There is no tenant yet.\n"
+    changed = json.loads(run(*ONBOARD, "--output", "json")[1])
+    assert (changed["changed"], changed["status"]) == (True, "ACTIVE")
+    (listed,) = json.loads(run("list", "--output", "json")[1])
+    assert listed["tenant_id"] == "acme"
+
+
+def test_usage_is_what_the_meter_wrote(platform: dict[str, Any], run: Run) -> None:
+    for tenant_id in ("acme", "acme2"):
+        run("onboard", tenant_id, "--tier", TIER, "--admin", f"ann@{tenant_id}.example")
+    written: list[str] = []
+    meter = Meter("desk", "dev", RateCard.load(configuration.find("rates.toml")), written.append)
+    for tenant_id in ("acme", "acme2"):
+        with meter.invocation(tier=TIER, tenant_id=tenant_id, session_id="s", request_id="r") as usage:
+            usage.model_call("amazon.nova-lite-v1:0", 1_000_000, 0)
+            usage.model_call("unheard-of", 1, 1)
+    ship(platform, written)
+    status, out, _ = run("usage", "acme", "--output", "json")
+    report = json.loads(out)
+    assert status == 0
+    (row,) = report["rows"]
+    assert (row["tenant_id"], row["invocations"], row["model_calls"]) == ("acme", 1, 2)
+    assert (row["input_tokens"], row["cost_usd"], row["unpriced_calls"]) == (1_000_001, "0.06", 1)
+    status, out, _ = run("usage")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[:3]] == ["tenant", "acme", "acme2"]
+    assert "2 model calls have no price: the cost is a lower bound." in out
+    assert run("usage", "--month", "2020-01")[1] == "Nothing was used in 2020-01.\n"
+
+
+def test_usage_records_that_could_not_be_read_are_said(platform: dict[str, Any], run: Run) -> None:
+    ship(platform, ['{"record":"usage","schema":1}'])
+    assert "1 usage records could not be read" in run("usage")[1]
+
+
+def test_a_stage_that_is_not_deployed_is_refused(platform: dict[str, Any], run: Run) -> None:
+    assert_refused(run("list", "--stage", "prod"), "run `make deploy STAGE=prod`")
+
+
+def test_a_stack_that_lacks_an_output_is_refused(session: boto3.Session, run: Run) -> None:
+    session.client("cloudformation").create_stack(
+        StackName=f"{load_placement().service}-dev-platform",
+        TemplateBody=json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}),
+    )
+    assert_refused(run("list"), "has no output RegistryTable")
+
+
+def test_missing_credentials_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Run) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    assert_refused(run("list"), "no AWS credentials were found")
+
+
+def test_a_profile_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Run) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    assert_refused(run("list"), "nobody")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "says"),
+    [
+        (
+            "AccessDeniedException",
+            "User: u is not\nauthorized",
+            "AWS denied GetItem: User: u is not",
+        ),
+        ("AccessDenied", "no", "AWS denied GetItem"),
+        ("ExpiredTokenException", "expired", "have expired"),
+        ("UnrecognizedClientException", "The security token is off", "does not accept"),
+        (
+            "ThrottlingException",
+            "Slow down.",
+            "GetItem failed with ThrottlingException: Slow down;",
+        ),
+    ],
+)
+def test_an_error_of_aws_is_one_line(
+    platform: dict[str, Any],
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    message: str,
+    says: str,
+) -> None:
+    fail(monkeypatch, ClientError({"Error": {"Code": code, "Message": message}}, "GetItem"))
+    assert_refused(run("show", "acme"), says)
+
+
+def test_what_aws_quotes_of_a_signed_request_is_not_shown(
+    platform: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "the canonical string was x-amz-security-token:SECRET"
+    error = {"Error": {"Code": "SignatureDoesNotMatch", "Message": message}}
+    fail(monkeypatch, ClientError(error, "GetItem"))
+    result = run("show", "acme")
+    assert_refused(result, "does not accept these credentials")
+    assert "SECRET" not in result[2]
+
+
+def test_an_interruption_is_one_line(platform: dict[str, Any], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, KeyboardInterrupt())
+    assert_refused(run("show", "acme"), "interrupted; repeat the command")
+
+
+@pytest.mark.parametrize("arguments", [(), ("frobnicate",), ("onboard", "acme"), ("list", "--local", "--stage", "dev")])
+def test_a_command_line_that_makes_no_sense_exits_with_2(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(arguments)
+    assert exited.value.code == 2
+
+
+# The local cloud
+
+
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """A repository whose `.local/environment` holds this text."""
+    monkeypatch.setattr(configuration, "find", lambda name: tmp_path / name)
+    if text is not None:
+        (tmp_path / ".local").mkdir()
+        (tmp_path / ".local" / "environment").write_text(text, encoding="utf-8")
+
+
+ENVIRONMENT = (
+    "AWS_ENDPOINT_URL=http://127.0.0.1:1\nAWS_ACCESS_KEY_ID=local\n"
+    "AWS_SECRET_ACCESS_KEY=a=b\nAWS_REGION=eu-west-1\nOTHER=1\n\n"
+)
+
+
+def test_the_local_cloud_is_found_by_what_make_serve_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local(tmp_path, monkeypatch, ENVIRONMENT)
+    found = connection.connect_local("desk")
+    credentials = found.session.get_credentials()
+    assert credentials is not None
+    assert (credentials.access_key, credentials.secret_key) == ("local", "a=b")
+    assert (found.stage, found.session.region_name, found.local) == ("local", "eu-west-1", True)
+    assert found.client("dynamodb").meta.endpoint_url == "http://127.0.0.1:1"
+
+
+def test_no_local_cloud_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    load_placement()
+    local(tmp_path, monkeypatch, None)
+    assert_refused(run("list", "--local"), "no local cloud is running")
+
+
+def test_a_local_cloud_that_stopped_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    load_placement()
+    local(tmp_path, monkeypatch, ENVIRONMENT)
+    assert_refused(run("list", "--local"), "start `make serve`")
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"])
+def test_half_an_environment_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".local").mkdir()
+    kept = [line for line in ENVIRONMENT.splitlines() if not line.startswith(name)]
+    (tmp_path / ".local" / "environment").write_text("\n".join(kept), encoding="utf-8")
+    with pytest.raises(ControlPlaneError, match=f"lacks {name}"):
+        connection.read_local_environment(tmp_path)
+
+
+def test_a_step_that_takes_long_says_so_and_a_short_one_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with waiting("Reading", sys.stderr, patience=5):
+        pass
+    assert capsys.readouterr().err == ""
+    with waiting("Reading", sys.stderr, patience=0.01):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == "Reading ... 0 s\n"
+
+
+def ship(clients: dict[str, Any], messages: list[str]) -> None:
+    logs = clients["logs"]
+    logs.create_log_stream(logGroupName=GROUP, logStreamName="s")
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    logs.put_log_events(
+        logGroupName=GROUP,
+        logStreamName="s",
+        logEvents=[{"timestamp": now, "message": message} for message in messages],
+    )
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def raise_it(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Tenants, "show", raise_it)

@@ -1,0 +1,165 @@
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from saas_agent.errors import Refused
+from saas_agent.tenancy.token import SigningKeys, TokenVerifier, bearer
+from tests.unit.tokens import CLIENT, ISSUER, SUBJECT, claims, jwks, signed
+
+
+@pytest.fixture
+def verifier() -> TokenVerifier:
+    return TokenVerifier(ISSUER, CLIENT, lambda _: jwks())
+
+
+def code_of(call: Any) -> str:
+    with pytest.raises(Refused) as caught:
+        call()
+    return caught.value.reason.code
+
+
+def test_a_good_access_token_names_its_tenant(verifier: TokenVerifier) -> None:
+    raw = signed(claims())
+    verified = verifier.access_token(raw)
+    assert (verified.tenant.tenant_id, verified.tenant.tier, verified.tenant.subject) == (
+        "acme",
+        "basic",
+        SUBJECT,
+    )
+    assert verified.tenant.actor_id == f"acme:{SUBJECT}"
+    assert raw not in repr(verified)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"iss": "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_other"}, "invalid_token"),
+        ({"iss": ISSUER + "/"}, "invalid_token"),
+        ({"aud": "another-client"}, "invalid_token"),
+        ({"aud": None}, "invalid_token"),
+        ({"client_id": "another-client"}, "invalid_token"),
+        ({"client_id": None}, "invalid_token"),
+        ({"token_use": "id"}, "invalid_token"),
+        ({"token_use": None}, "invalid_token"),
+        ({"exp": int(time.time()) - 1}, "token_expired"),
+        ({"exp": None}, "invalid_token"),
+        ({"nbf": int(time.time()) + 600}, "invalid_token"),
+        ({"sub": None}, "invalid_token"),
+        ({"sub": "ann@acme.example"}, "invalid_token"),
+        ({"sub": "x:y"}, "invalid_token"),
+        ({"tenant_id": None}, "no_tenant"),
+        ({"tenant_id": ""}, "no_tenant"),
+        ({"tenant_id": "*"}, "no_tenant"),
+        ({"tenant_id": "acme:globex"}, "no_tenant"),
+        ({"tenant_id": "acme/../globex"}, "no_tenant"),
+        ({"tenant_id": "acme#"}, "no_tenant"),
+        ({"tenant_id": "acmé"}, "no_tenant"),
+        ({"tenant_id": "acme\n"}, "no_tenant"),
+        ({"tenant_id": "Acme"}, "no_tenant"),
+        ({"tenant_id": ["acme", "globex"]}, "no_tenant"),
+        ({"tier": None}, "no_tenant"),
+        ({"tier": {"name": "premium"}}, "no_tenant"),
+        ({"tenant_status": "SUSPENDED"}, "tenant_not_active"),
+        ({"tenant_status": None}, "tenant_not_active"),
+    ],
+)
+def test_a_claim_that_is_off_is_refused(verifier: TokenVerifier, changed: dict[str, Any], code: str) -> None:
+    assert code_of(lambda: verifier.access_token(signed(claims(**changed)))) == code
+
+
+def test_other_algorithms_are_refused(verifier: TokenVerifier) -> None:
+    none = jwt.encode(claims(), "", algorithm="none", headers={"kid": "key-1"})
+    public = jwt.PyJWKSet.from_dict(jwks()).keys[0].key
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    confused = _hmac_signed(claims(), pem)
+    for raw in (
+        none,
+        confused,
+        signed(claims(), algorithm="RS512"),
+        signed(claims(), algorithm="PS256"),
+    ):
+        assert code_of(lambda raw=raw: verifier.access_token(raw)) == "invalid_token"
+
+
+def test_a_token_of_another_key_is_refused_even_under_our_key_id(verifier: TokenVerifier) -> None:
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert code_of(lambda: verifier.access_token(signed(claims(), private=other))) == "invalid_token"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"kid": "unknown"}, {"jku": "https://evil.example/jwks.json", "kid": "x"}, {"kid": ""}],
+)
+def test_the_tokens_own_header_chooses_no_key(verifier: TokenVerifier, header: dict[str, Any]) -> None:
+    assert code_of(lambda: verifier.access_token(signed(claims(), headers=header))) == "invalid_token"
+
+
+def test_garbage_is_refused(verifier: TokenVerifier) -> None:
+    for raw in ("", "a", "a.b.c", "....", "\x00", signed(claims())[:-4] + "AAAA"):
+        assert code_of(lambda raw=raw: verifier.access_token(raw)) == "invalid_token"
+
+
+def test_no_refusal_quotes_the_token(verifier: TokenVerifier) -> None:
+    raw = signed(claims(aud="another-client"))
+    with pytest.raises(Refused) as caught:
+        verifier.access_token(raw)
+    shown = f"{caught.value} {caught.value!r} {caught.value.detail}"
+    assert not any(part in shown for part in raw.split("."))
+
+
+def test_the_id_token_must_be_of_the_same_subject_and_tenant(verifier: TokenVerifier) -> None:
+    access = verifier.access_token(signed(claims()))
+    own = claims(token_use="id", client_id=None, jti=None)
+    assert verifier.id_token(signed(own), access).tenant.tenant_id == "acme"
+    for changed in ({"tenant_id": "globex"}, {"sub": "someone-else"}, {"token_use": "access"}):
+        assert code_of(lambda c=changed: verifier.id_token(signed({**own, **c}), access)) == "invalid_token"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [None, {}, {"Authorization": ""}, {"Authorization": "Basic abc"}, {"Authorization": "Bearer "}],
+)
+def test_a_missing_bearer_token_is_refused(headers: dict[str, str] | None) -> None:
+    assert code_of(lambda: bearer(headers)) == "invalid_token"
+
+
+def test_the_bearer_scheme_has_no_case() -> None:
+    assert bearer({"authorization": "bearer abc"}) == "abc"
+
+
+def test_keys_are_fetched_once_and_again_only_for_new_ids_after_a_pause() -> None:
+    now, fetched = [0.0], []
+
+    def fetch(issuer: str) -> dict[str, Any]:
+        fetched.append(issuer)
+        return jwks()
+
+    keys = SigningKeys(ISSUER, fetch, clock=lambda: now[0])
+    assert keys.get("key-1") is not None
+    assert keys.get("key-1") is not None
+    assert len(fetched) == 1
+    for _ in range(5):
+        assert keys.get("made-up") is None
+    assert len(fetched) == 1, "made-up key ids must not reach the identity provider"
+    now[0] = 61.0
+    assert keys.get("made-up") is None
+    assert len(fetched) == 2
+
+
+def _hmac_signed(payload: dict[str, Any], secret: bytes) -> str:
+    # By hand: the library refuses to sign with a public key, which is what this attack does.
+    import base64
+    import hashlib
+    import hmac
+    import json
+
+    def part(value: bytes) -> str:
+        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+    head = part(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "key-1"}).encode())
+    body = part(json.dumps(payload).encode())
+    return f"{head}.{body}.{part(hmac.new(secret, f'{head}.{body}'.encode(), hashlib.sha256).digest())}"

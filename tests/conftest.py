@@ -1,0 +1,37 @@
+"""What the tests share: the template as a tagged repository, and each variant rendered once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .git import ENVIRONMENT, snapshot
+from .rendering import Renderings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_git() -> Iterator[None]:
+    """Copier runs git in this process's environment: nobody's identity and hooks reach it."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This repository as it stands, committed and tagged v0.1.0."""
+    folder = tmp_path_factory.mktemp("template")
+    snapshot(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def renderings(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Renderings:
+    """Each variant, rendered once."""
+    return Renderings(template, tmp_path_factory.mktemp("variants"))

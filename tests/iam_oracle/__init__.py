@@ -1,0 +1,1 @@
+"""The policy evaluator of the local cloud, compared with an independent one."""

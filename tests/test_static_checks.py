@@ -1,0 +1,88 @@
+"""What is generated passes its own format, style, type and CloudFormation checks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cfnlint.api import lint_file
+from cfnlint.config import ManualArgs
+
+from .matrix import Variant, every_combination, load, whole
+from .rendering import Renderings, contents
+
+COMBINATIONS = list(every_combination())
+SIBLINGS = {whole(variant)[:2]: variant for variant in load().supported}
+
+
+def by_id(variant: Variant) -> str:
+    return variant.id
+
+
+def check(folder: Path, *arguments: str) -> None:
+    """Runs `python -m ...` there; fails with what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("variant", COMBINATIONS, ids=by_id)
+def test_it_is_formatted(variant: Variant, renderings: Renderings) -> None:
+    check(renderings[variant], "ruff", "format", "--check", "--diff", "--no-cache", ".")
+
+
+@pytest.mark.parametrize("variant", COMBINATIONS, ids=by_id)
+def test_it_has_no_finding_of_the_linter(variant: Variant, renderings: Renderings) -> None:
+    check(renderings[variant], "ruff", "check", "--no-cache", ".")
+
+
+@pytest.fixture(scope="session")
+def type_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all variants: what they have in common is checked once."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.mark.parametrize("variant", load().supported, ids=by_id)
+def test_its_types_are_right(variant: Variant, renderings: Renderings, type_cache: Path) -> None:
+    check(renderings[variant], "mypy", "--cache-dir", str(type_cache))
+
+
+@pytest.mark.parametrize("variant", COMBINATIONS[len(SIBLINGS) :], ids=by_id)
+def test_the_pipeline_changes_no_code(variant: Variant, renderings: Renderings) -> None:
+    def code(one: Variant) -> dict[str, tuple[int, bytes]]:
+        suffixes = (".py", ".toml", ".txt")
+        return {
+            name: content
+            for name, content in contents(renderings[one]).items()
+            if name.endswith(suffixes) or name.startswith("infra/")
+        }
+
+    assert code(variant) == code(SIBLINGS[whole(variant)[:2]])
+
+
+@pytest.fixture(scope="session")
+def linted() -> dict[bytes, list[str]]:
+    """Findings by a template's bytes: variants that share a template share its check."""
+    return {}
+
+
+@pytest.mark.parametrize("variant", load().supported, ids=by_id)
+def test_its_cloudformation_has_neither_error_nor_warning(
+    variant: Variant, renderings: Renderings, linted: dict[bytes, list[str]]
+) -> None:
+    paths = sorted((renderings[variant] / "infra").glob("*.yaml"))
+    assert len(paths) >= 2
+    for path in paths:
+        text = path.read_bytes()
+        if text not in linted:
+            linted[text] = [
+                f"{path.name}:{match.linenumber}: {match.rule.id} {match.message}"
+                for match in lint_file(path, ManualArgs(regions=["us-east-1", "eu-central-1"]))
+            ]
+        assert not linted[text]
