@@ -93,7 +93,7 @@ def _agent_starter_pack(scratch: Path) -> Command:
     unasked = ["--auto-approve", "--skip-checks", "--output-dir", destination]
     command = tool("agent-starter-pack", AGENT_STARTER_PACK)
     return Command(
-        [command, "create", "desk", *chosen, *unasked],
+        [command, "create", "desk", *chosen, *map(str, unasked)],
         scratch,
         environment(HOME=str(scratch)),
         _removing(destination),
