@@ -5,6 +5,7 @@ either answer is safe; the table says which one this account gives, and what to 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.local:
             connection = connect_local(placement.service)
+            # Every client of this process, the agent's own among them, must reach the local cloud and nothing else.
+            os.environ["AWS_ENDPOINT_URL"] = str(connection.endpoint_url)
         else:
             connection = connect(placement.service, placement.region, options.stage)
         endpoint = connection.endpoint_url or f"https://bedrock-agentcore.{placement.region}.amazonaws.com"
@@ -143,9 +146,9 @@ def _print(accesses: list[Access], outcomes: list[Outcome], facts: list[Fact]) -
     print(f"\n{'verdict':10}{'area':10}{'on':14}attack")
     for outcome in sorted(outcomes, key=lambda found: found.verdict.safe):
         print(f"{outcome.verdict.value:10}{outcome.attack.area:10}{outcome.victim:14}{outcome.attack.title}")
-    print(f"\n{'question':58}{'answer':14}what follows")
+    print(f"\n{'question':60}{'answer':14}what follows")
     for fact in facts:
-        print(f"{fact.question:58}{fact.answer:14}{fact.advice}")
+        print(f"{fact.question:60}{fact.answer:14}{fact.advice}")
     leaked = sum(outcome.verdict is Verdict.LEAKED for outcome in outcomes)
     worked = sum(access.ok for access in accesses)
     print(f"\n{worked} of {len(accesses)} own accesses worked; {len(outcomes)} attacks, {leaked} leaked")
