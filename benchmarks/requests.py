@@ -12,7 +12,8 @@ def measure(rendered: Path) -> list[Row]:
     """`rendered`: the default variant."""
     script = Path(__file__).with_name("request.py")
     done = subprocess.run(
-        [sys.executable, str(script)],
+        # Without -P, this folder would come first, and this module would pass for the package of its name.
+        [sys.executable, "-P", str(script)],
         cwd=rendered,
         env=environment(PYTHONPATH=".:src"),
         stdout=subprocess.PIPE,

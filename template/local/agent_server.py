@@ -22,6 +22,9 @@ class AgentServer:
 
     def __init__(self, app: AsgiApp) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
+        # Accepted connections inherit it; asyncio doesn't see that they are TCP, and an answer's second part would wait
+        # for the first part's delayed acknowledgement.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_STOP_SECONDS)

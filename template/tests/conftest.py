@@ -15,6 +15,11 @@ _LOADER = botocore.loaders.create_loader()
 botocore.loaders.create_loader = lambda *_: _LOADER
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests first: some replace AWS within the process, which a deployed local cloud does not survive."""
+    items.sort(key=lambda item: "unit" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[LocalCloud]:
     """A deployed local cloud."""

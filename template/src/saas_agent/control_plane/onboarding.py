@@ -18,7 +18,7 @@ _EMAIL_LENGTH = 128  # Cognito's longest user name
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """What an operation left: the tenant as it is now, and whether anything was changed."""
 

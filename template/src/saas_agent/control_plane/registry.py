@@ -18,7 +18,7 @@ from saas_agent.tenancy.tenant import TENANT_ID_RULE, valid_tenant_id
 SORT_KEY = "TENANT"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TenantRecord:
     """A tenant as the registry knows it.
 

@@ -18,7 +18,7 @@ _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _MARGIN = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Month:
     """A calendar month in UTC."""
 
@@ -54,7 +54,7 @@ class Month:
         return f"{self.year:04}-{self.number:02}"
 
 
-@dataclass(slots=True)
+@dataclass
 class UsageRow:
     """The sums of one tenant, tier, feature and month.
 
@@ -77,7 +77,7 @@ class UsageRow:
     cost: Decimal = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UsageReport:
     """The rows, by tenant, and how many lines claimed to be usage records but could not be read."""
 

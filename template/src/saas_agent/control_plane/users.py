@@ -15,7 +15,7 @@ from saas_agent.control_plane.errors import ControlPlaneError
 TENANT_ATTRIBUTE = "custom:tenant_id"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class User:
     """A user of the pool. tenant_id: None for one that belongs to no tenant."""
 

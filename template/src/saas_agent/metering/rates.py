@@ -19,7 +19,7 @@ _ANY_REGION = "*"
 _MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tokens:
     """What model calls used, as Converse counts it: `input` is without the cached tokens."""
 
@@ -32,7 +32,7 @@ class Tokens:
         return Tokens(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tokens)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cost:
     """An amount in US dollars, and the day from which the rate that gave it holds.
 
@@ -46,7 +46,7 @@ class Cost:
 UNPRICED = Cost(None, None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rate:
     """One entry of the card: US dollars per million tokens, from a day on."""
 

@@ -35,7 +35,7 @@ _METRICS: dict[Kind, dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InvocationCounts:
     """What an invocation's record holds beside the sums of its model calls."""
 

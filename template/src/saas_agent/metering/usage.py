@@ -35,7 +35,7 @@ def write_stdout(line: str) -> None:
     sys.stdout.flush()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Totals:
     """What an invocation has used up to now.
 

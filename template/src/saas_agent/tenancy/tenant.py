@@ -18,7 +18,7 @@ def valid_tenant_id(text: object) -> bool:
     return isinstance(text, str) and TENANT_ID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TenantContext:
     """Who is calling, taken from a verified token and from nowhere else.
 

@@ -8,7 +8,7 @@ from saas_agent import configuration
 from saas_agent.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tier:
     """One tier. `model`: a Bedrock model or inference profile id. The limits hold for one request.
 
