@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.dynamodb.models import DynamoDBBackend
 
 from saas_agent.control_plane.errors import Conflict, ControlPlaneError
 from saas_agent.control_plane.registry import Registry, TenantRecord
@@ -117,6 +118,23 @@ def test_a_record_that_went_away_and_came_back_is_not_the_one_that_was_read(
         registry.move(active, Status.SUSPENDED)
 
 
+@pytest.fixture
+def atomic_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB checks a condition and writes in one step; moto does so in two, between which threads may change."""
+    lock = threading.Lock()
+
+    def one_at_a_time(write: Any) -> Any:
+        def locked(*args: Any, **named: Any) -> Any:
+            with lock:
+                return write(*args, **named)
+
+        return locked
+
+    for name in ("put_item", "update_item"):
+        monkeypatch.setattr(DynamoDBBackend, name, one_at_a_time(getattr(DynamoDBBackend, name)))
+
+
+@pytest.mark.usefixtures("atomic_writes")
 @pytest.mark.parametrize("operation", ["create", "move"])
 def test_of_many_concurrent_writers_exactly_one_wins(registry: Registry, operation: str) -> None:
     record = None if operation == "create" else create(registry)
