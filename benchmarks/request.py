@@ -16,6 +16,8 @@ from typing import Any
 
 import urllib3
 from bedrock_agentcore.runtime import BedrockAgentCoreApp
+from starlette.responses import JSONResponse
+
 from local.agent_server import AgentServer
 from local.cloud import LocalCloud
 from local.stage import SESSION_HEADER, Actor, Stage
@@ -26,7 +28,6 @@ from saas_agent.metering.usage import Meter
 from saas_agent.tenancy.access import TemporaryCredentials, TenantAccess, TenantSession
 from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
-from starlette.responses import JSONResponse
 
 ROUNDS, REQUESTS, WARM_UP = 5, 30, 10
 

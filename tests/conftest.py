@@ -9,6 +9,9 @@ import pytest
 from .git import ENVIRONMENT, snapshot
 from .rendering import Renderings
 
+# They import what is generated, and run there: test_local_cloud.py.
+collect_ignore = ["local_cloud"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_git() -> Iterator[None]:
@@ -35,3 +38,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def renderings(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Renderings:
     """Each variant, rendered once."""
     return Renderings(template, tmp_path_factory.mktemp("variants"))
+
+
+@pytest.fixture(scope="session")
+def type_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all variants: what they have in common is checked once."""
+    return tmp_path_factory.mktemp("mypy")

@@ -1,7 +1,5 @@
 """What is generated passes its own format, style, type and CloudFormation checks."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from cfnlint.config import ManualArgs
 
 from .matrix import Variant, every_combination, load, whole
 from .rendering import Renderings, contents
+from .running import python
 
 COMBINATIONS = list(every_combination())
 SIBLINGS = {whole(variant)[:2]: variant for variant in load().supported}
@@ -19,38 +18,19 @@ def by_id(variant: Variant) -> str:
     return variant.id
 
 
-def check(folder: Path, *arguments: str) -> None:
-    """Runs `python -m ...` there; fails with what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-
-
 @pytest.mark.parametrize("variant", COMBINATIONS, ids=by_id)
 def test_it_is_formatted(variant: Variant, renderings: Renderings) -> None:
-    check(renderings[variant], "ruff", "format", "--check", "--diff", "--no-cache", ".")
+    python(renderings[variant], "ruff", "format", "--check", "--diff", "--no-cache", ".")
 
 
 @pytest.mark.parametrize("variant", COMBINATIONS, ids=by_id)
 def test_it_has_no_finding_of_the_linter(variant: Variant, renderings: Renderings) -> None:
-    check(renderings[variant], "ruff", "check", "--no-cache", ".")
-
-
-@pytest.fixture(scope="session")
-def type_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all variants: what they have in common is checked once."""
-    return tmp_path_factory.mktemp("mypy")
+    python(renderings[variant], "ruff", "check", "--no-cache", ".")
 
 
 @pytest.mark.parametrize("variant", load().supported, ids=by_id)
 def test_its_types_are_right(variant: Variant, renderings: Renderings, type_cache: Path) -> None:
-    check(renderings[variant], "mypy", "--cache-dir", str(type_cache))
+    python(renderings[variant], "mypy", "--cache-dir", str(type_cache))
 
 
 @pytest.mark.parametrize("variant", COMBINATIONS[len(SIBLINGS) :], ids=by_id)

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local import sts
 from local.operations import ServiceError
-from tests.unit.local_gate import ACCOUNT, LocalGate, document, local_gate
+
+from .local_gate import ACCOUNT, LocalGate, document, local_gate
 
 HOST = "cognito-idp.us-east-1.amazonaws.com/us-east-1_sts"
 ISSUER, CLIENT, SUBJECT, KEY_ID = f"https://{HOST}", "sts-client", "subject-1", "key-1"

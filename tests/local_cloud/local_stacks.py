@@ -98,7 +98,7 @@ def function(bucket: str, answer: str, **properties: Any) -> dict[str, Any]:
         "Type": "AWS::Lambda::Function",
         "Properties": {
             "Runtime": "python3.13",
-            "Handler": "tests.unit.stand_in_function.handler",
+            "Handler": "tests.local_cloud.stand_in_function.handler",
             "Role": {"Fn::GetAtt": ["FunctionRole", "Arn"]},
             "Code": {"S3Bucket": bucket, "S3Key": "code.zip"},
             "Environment": {"Variables": {"ANSWER": answer}},

@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError
 
 from local.authorization import Decision, Session
 from local.operations import Call
-from tests.unit.local_gate import ACCOUNT, REGION, LocalGate, document, local_gate
+
+from .local_gate import ACCOUNT, REGION, LocalGate, document, local_gate
 
 TABLE, BUCKET, OTHER_BUCKET = "gate-table", "gate-bucket", "gate-other-bucket"
 TABLE_ARN = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{TABLE}"

@@ -21,7 +21,8 @@ from infra.package import Package, Packages
 from infra.progress import Progress
 from infra.stacks import Change, StackError, bring
 from local.formation import Formation
-from tests.unit.local_gate import ACCOUNT, OPERATOR, REGION, LocalGate, local_gate
+
+from .local_gate import ACCOUNT, OPERATOR, REGION, LocalGate, local_gate
 
 PACKAGES = Packages(Package("runtime", b"runtime", 7), Package("functions", b"functions", 9))
 
