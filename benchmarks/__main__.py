@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.git import snapshot
+from tests.releases import tagged_clone
 from tests.rendering import copy
 
 from . import archives, copying, requests, starting
@@ -30,7 +30,7 @@ def main() -> int:
         parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
         parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all when none is named")
         chosen = parser.parse_args().parts or list(parts)
-        snapshot(template)
+        tagged_clone(template)
         copy(template, rendered, {})
         rows = []
         for part in chosen:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .git import ENVIRONMENT, snapshot
+from .git import ENVIRONMENT
+from .releases import tagged_clone
 from .rendering import Renderings
 
 # They import what is generated, and run there: test_local_cloud.py.
@@ -28,9 +29,9 @@ def _own_git() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This repository as it stands, committed and tagged v0.1.0."""
+    """This repository as it stands, committed and tagged as the next version; the released ones are tagged too."""
     folder = tmp_path_factory.mktemp("template")
-    snapshot(folder)
+    tagged_clone(folder)
     return folder
 
 

@@ -1,11 +1,8 @@
 """Git, kept apart from the configuration of whoever runs the tests."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
-
-from .matrix import ROOT
 
 ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -38,15 +35,3 @@ def commit_all(folder: Path, message: str, *, tag: str | None = None) -> None:
     git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
     if tag:
         git(folder, "tag", tag)
-
-
-def snapshot(destination: Path) -> None:
-    """This repository as it stands, edits and new files included, as one commit tagged v0.1.0."""
-    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    for name in filter(None, listed.split("\0")):
-        source = ROOT / name
-        if source.is_file():
-            target = destination / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-    commit_all(destination, "The template", tag="v0.1.0")

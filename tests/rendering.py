@@ -23,9 +23,11 @@ class Renderings:
         return destination
 
 
-def copy(template: Path, destination: Path, answers: Mapping[str, Any]) -> None:
-    """`copier copy --defaults` with these answers, of the newest version."""
-    copier.run_copy(str(template), destination, data=dict(answers), defaults=True, quiet=True, unsafe=False)
+def copy(template: Path, destination: Path, answers: Mapping[str, Any], version: str | None = None) -> None:
+    """`copier copy --defaults` with these answers, of the newest version or the one whose tag is named."""
+    copier.run_copy(
+        str(template), destination, data=dict(answers), vcs_ref=version, defaults=True, quiet=True, unsafe=False
+    )
 
 
 def update(project: Path, answers: Mapping[str, Any] | None = None) -> None:
