@@ -17,8 +17,7 @@ from . import eventstream
 from .brain import OfflineBrain
 from .converse import Brain, Request
 from .gate import Gate
-from .operations import Call, ServiceError
-from .validation import validate
+from .operations import Call, ServiceError, validate
 
 
 def register(gate: Gate, brain: Brain) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from local import report
 from local.attacks.judgement import Verdict
 from local.cloud import LocalCloud
-from local.proof import Outcome, attacks_on, plant, run_attacks
+from local.proof import Access, Outcome, attacks_on, plant, run_attacks, walk
 from local.stage import Actor, Stage
-from local.walkthrough import Access, walk
 from saas_agent.control_plane.report import Month, read_log, usage_report
 from saas_agent.tenancy.placement import Placement, load_placement
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.attacks.judgement import Verdict
-from local.proof import Outcome, attacks_on, plant, run_attacks
+from local.proof import Access, Outcome, attacks_on, plant, run_attacks, walk
 from local.stage import Actor, Stage
-from local.walkthrough import Access, walk
 from saas_agent import wiring
 from saas_agent.control_plane.connection import connect, connect_local, explain
 from saas_agent.control_plane.errors import ControlPlaneError

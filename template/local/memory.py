@@ -22,8 +22,7 @@ from moto.bedrockagentcorecontrol.models import bedrockagentcorecontrol_backends
 
 from .gate import Gate
 from .memory_store import Event, MemoryStore, Record, Scope, page
-from .operations import Call, Handler, ServiceError
-from .validation import validate
+from .operations import Call, Handler, ServiceError, validate
 
 _PREFERENCE = "Preference:"
 _DEFAULT_PAGE = 20

@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 
 from local.attacks.judgement import Verdict
-from local.proof import Outcome
-from local.walkthrough import Access
+from local.proof import Access, Outcome
 
 STYLE = Path(__file__).with_name("report.css")
 

@@ -1,14 +1,19 @@
-"""Every attack, judged from the decisions that the local cloud recorded."""
+"""Every attack, judged from the decisions that the local cloud recorded, and the live check that asks AWS the same."""
 
 from dataclasses import replace
 
 import pytest
 
+from local import live_check
 from local.attacks.attack import Attack, all_attacks, modules
 from local.attacks.judgement import EVERYBODY, Verdict, judge, owners
 from local.authorization import Decision, DecisionLog
+from local.cloud import LocalCloud
+from local.live_check import check, main
 from local.proof import plant, run_attacks
 from local.stage import Actor, Stage
+from saas_agent.control_plane.connection import Connection
+from saas_agent.control_plane.states import Status
 from saas_agent.tenancy.placement import load_placement
 
 # Fewer attacks than this and something was lost on the way: the smallest variant has 40 and more.
@@ -101,3 +106,25 @@ def test_only_the_platform_itself_may_read_the_registry_for_another() -> None:
 def test_an_unknown_call_on_memory_counts_as_one_on_everybodys() -> None:
     memory = "arn:aws:bedrock-agentcore:us-east-1:123456789012:memory/m"
     assert owners(_decision("bedrock-agentcore:ListActors", memory, True)) == {EVERYBODY}
+
+
+def test_the_live_check_passes_and_can_be_repeated(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert check(stage) == 0, capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert ", 0 leaked" in printed
+        assert "Is the access token taken in exchange for credentials?" in printed
+        assert stage.tenants.show("live-check").status is Status.SUSPENDED
+
+
+def test_the_command_reaches_the_local_cloud_and_nothing_else(
+    cloud: LocalCloud, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = stage.settings.service
+    running = Connection(cloud.operator_session(), service, "local", cloud.endpoint)
+    monkeypatch.setattr(live_check, "connect_local", lambda _: running)
+    # As in a shell of one's own: nothing points to the local cloud yet.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setattr(live_check, "check", lambda found: len(list(found.tenants.all())) and 0)
+    assert main(["--local"]) == 0, capsys.readouterr().err

@@ -1,17 +1,78 @@
-"""The request path's refusals that need more than a bad payload."""
+"""Requests over HTTP: what every tenant must be able to do, what leaves, and the refusals of the request path."""
 
+import json
 import time
 from functools import partial
 
 import pytest
+import urllib3
 
 from local.cloud import LocalCloud
-from local.stage import Actor, Stage
+from local.proof import walk
+from local.stage import SESSION_HEADER, Actor, Stage
 from saas_agent import conversation
 from saas_agent.conversation import UntilTokenExpires
 from saas_agent.errors import Refused
+from saas_agent.memory import TenantMemory
 from saas_agent.metering.record import parse
 from saas_agent.tenancy import standing
+from saas_agent.tenancy.access import TenantAccess
+from saas_agent.tenancy.tenant import TenantContext
+
+
+def test_every_tenant_reaches_its_own(stage: Stage, acme: Actor, globex: Actor) -> None:
+    for actor in (acme, globex):
+        accesses = list(walk(stage, actor))
+        assert accesses
+        assert [f"{access.title}: {access.why}" for access in accesses if not access.ok] == []
+        assert all(access.tokens > 0 and access.cost_usd is not None for access in accesses)
+
+
+def test_a_plain_answer_has_exactly_these_parts(stage: Stage, acme: Actor) -> None:
+    session_id = acme.new_session_id()
+    answer = stage.ask(acme, "hello", session_id)
+    assert answer.status == 200
+    assert set(answer.body) == {"answer", "session_id", "stop_reason", "usage"}
+    assert answer.body["session_id"] == session_id
+    assert set(answer.body["usage"]) == {"input_tokens", "output_tokens", "cost_usd"}
+
+
+def test_only_whitelisted_events_are_streamed(stage: Stage, acme: Actor) -> None:
+    events = _stream(stage, acme, "remember that I prefer tea")
+    shapes = {"text": {"type", "text"}, "tool": {"type", "name"}, "done": {"type", "stop_reason", "usage"}}
+    assert [set(event) for event in events] == [shapes[str(event["type"])] for event in events]
+    assert events[-1]["type"] == "done"
+    assert {"type": "tool", "name": "remember_preference"} in events
+    assert any(event["type"] == "text" for event in events)
+
+
+def test_nothing_that_leaves_or_is_logged_holds_a_secret(stage: Stage, acme: Actor) -> None:
+    session = stage.access(acme).session.get_credentials()
+    assert session is not None
+    secrets = [acme.tokens.access, acme.tokens.id, session.access_key, session.secret_key, session.token]
+    seen = stage.ask(acme, "hello").text + json.dumps(_stream(stage, acme, "hello"))
+    logs = stage.session.client("logs")
+    for page in logs.get_paginator("filter_log_events").paginate(logGroupName=stage.outputs["RuntimeLogGroup"]):
+        seen += "".join(event["message"] for event in page["events"])
+    for secret in secrets:
+        for part in secret.split("."):
+            assert len(part) < 16 or part not in seen
+
+
+def _stream(stage: Stage, actor: Actor, prompt: str) -> list[dict[str, object]]:
+    response = urllib3.request(
+        "POST",
+        stage.invocations,
+        body=json.dumps({"prompt": prompt, "stream": True}),
+        headers={
+            "Authorization": f"Bearer {actor.tokens.access}",
+            SESSION_HEADER: actor.new_session_id(),
+            "Content-Type": "application/json",
+        },
+    )
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    lines = [line for line in response.data.decode().split("\n\n") if line]
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
 def test_a_run_that_outlives_its_token_is_cut(stage: Stage, acme: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +127,31 @@ def test_every_request_leaves_one_usage_record(cloud: LocalCloud, stage: Stage, 
     assert sum(record.tokens.input for record in calls) == whole.tokens.input > 0
     assert sum(record.tokens.output for record in calls) == whole.tokens.output > 0
     assert all(record.cost.amount is not None and record.cost.amount > 0 for record in calls)
+
+
+def test_what_is_remembered_is_recalled_by_the_same_user_alone(stage: Stage, acme: Actor, acme2: Actor) -> None:
+    stage.doors(acme).memory.remember("I drink maté")
+    assert any("maté" in text for text in stage.doors(acme).memory.recall("what do I drink?"))
+    assert not any("maté" in text for text in stage.doors(acme2).memory.recall("what do I drink?"))
+
+
+def test_a_recall_takes_a_query_of_any_length(stage: Stage, acme: Actor) -> None:
+    stage.doors(acme).memory.recall("drink " * 5000)
+
+
+def test_a_denied_recall_is_an_error_and_not_an_empty_list(stage: Stage, acme: Actor) -> None:
+    torn = TenantAccess(TenantContext("globex", "basic", "x", acme.tenant.expires_at), stage.access(acme).session)
+    memory = TenantMemory(torn, stage.settings.memory_id)
+    for call in (
+        lambda: memory.recall("x"),
+        lambda: memory.remember("x"),
+        lambda: memory.session_manager(acme.new_session_id()),
+    ):
+        with pytest.raises(Refused) as caught:
+            call()
+        assert caught.value.reason.code == "denied"
+
+
+def test_a_new_session_asks_for_no_actor_but_its_own(stage: Stage, acme: Actor) -> None:
+    # The SDK's own manager asks for the actors session_* and agent_*, and fails on the tenant's policy.
+    assert stage.ask(acme, "hello").status == 200

@@ -1,3 +1,5 @@
+"""Who is calling: the tenant's id, the verified token, and the session id that is bound to both."""
+
 import time
 from typing import Any
 
@@ -7,8 +9,59 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from saas_agent.errors import Refused
+from saas_agent.tenancy.session import new_session_id, require_own
+from saas_agent.tenancy.tenant import TenantContext, valid_tenant_id
 from saas_agent.tenancy.token import SigningKeys, TokenVerifier, bearer
 from tests.unit.tokens import CLIENT, ISSUER, SUBJECT, claims, jwks, signed
+
+
+@pytest.mark.parametrize("good", ["abc", "acme", "acme2", "a-b", "0ab", "a" * 32])
+def test_tenant_ids_that_are_taken(good: str) -> None:
+    assert valid_tenant_id(good)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "ab",
+        "-ab",
+        "ab-",
+        "Acme",
+        "a_b",
+        "a.b",
+        "a:b",
+        "a/b",
+        "a#b",
+        "a*b",
+        "a?b",
+        "a b",
+        "abc\n",
+        "ａcme",
+        "acmé",
+        "a" * 33,
+        None,
+        7,
+        ["acme"],
+    ],
+)
+def test_tenant_ids_that_are_not(bad: object) -> None:
+    assert not valid_tenant_id(bad)
+
+
+def test_a_context_can_not_be_made_of_a_malformed_id_nor_changed() -> None:
+    with pytest.raises(ValueError, match="tenant id is malformed"):
+        TenantContext("a*", "basic", "s", 0)
+    with pytest.raises(ValueError, match="subject is malformed"):
+        TenantContext("acme", "basic", "s:t", 0)
+    context = TenantContext("acme", "basic", "s", 0)
+    with pytest.raises(AttributeError):
+        context.tenant_id = "globex"  # type: ignore[misc]
+
+
+def test_the_session_name_does_not_show_the_subject() -> None:
+    name = TenantContext("acme", "basic", "subject-1", 0).session_name
+    assert name.startswith("acme.") and "subject" not in name and len(name) <= 64
 
 
 @pytest.fixture
@@ -163,3 +216,38 @@ def _hmac_signed(payload: dict[str, Any], secret: bytes) -> str:
     head = part(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "key-1"}).encode())
     body = part(json.dumps(payload).encode())
     return f"{head}.{body}.{part(hmac.new(secret, f'{head}.{body}'.encode(), hashlib.sha256).digest())}"
+
+
+ANN = TenantContext("acme", "basic", "ann", 0)
+
+
+def test_an_own_session_id_is_taken() -> None:
+    session_id = new_session_id("acme", "ann")
+    assert require_own(session_id, ANN) == session_id
+    assert 33 <= len(session_id) <= 100
+
+
+@pytest.mark.parametrize(
+    "session_id",
+    [
+        None,
+        "",
+        "s" * 40,
+        new_session_id("acme", "bob"),
+        new_session_id("globex", "ann"),
+        new_session_id("acme", "ann")[:-1],
+        new_session_id("acme", "ann") + "\n",
+        new_session_id("acme", "ann").upper(),
+        "../" + new_session_id("acme", "ann"),
+    ],
+    ids=["none", "empty", "no hash", "another user", "another tenant", "short", "line end", "upper case", "path"],
+)
+def test_any_other_session_id_is_refused(session_id: str | None) -> None:
+    with pytest.raises(Refused) as caught:
+        require_own(session_id, ANN)
+    assert caught.value.reason.code == "session_not_yours"
+
+
+def test_tenant_and_subject_do_not_run_into_each_other() -> None:
+    # "ab" + "c" and "a" + "bc": without the separator both would have one hash.
+    assert new_session_id("abc", "d-e")[:24] != new_session_id("abc-d", "e")[:24]

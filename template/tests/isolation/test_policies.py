@@ -1,0 +1,120 @@
+"""The layers, on the policies as deployed: allow-list, matrix, trust, and the mutants that these must notice."""
+
+from collections import Counter
+
+import pytest
+
+from local.iam import as_list
+from local.stage import Stage
+from saas_agent.tenancy.placement import load_placement
+
+from . import allow_list, matrix, trust
+from .documents import Documents, deployed_policies, statements
+from .mutants import Mutant, mutants
+
+
+@pytest.fixture(scope="session")
+def documents(stage: Stage) -> Documents:
+    """Every role of the deployment, as IAM holds it."""
+    return deployed_policies(stage.session, stage.outputs)
+
+
+# Layer one: the policies hold what the allow-list names and nothing else.
+
+
+def test_no_policy_holds_more_than_the_allow_list(documents: Documents) -> None:
+    assert list(allow_list.violations(documents)) == []
+
+
+def test_the_allow_list_holds_nothing_that_has_no_condition_key() -> None:
+    assert [action for allowed in allow_list.ALLOWED.values() for action in allowed if allow_list.never(action)] == []
+    assert all(allow_list.NEVER.values())
+
+
+def test_every_component_of_this_variant_is_granted(documents: Documents) -> None:
+    granted = {
+        allow_list.component_of(resource, documents)
+        for statement in statements(documents.tenant.policies)
+        for resource in as_list(statement["Resource"])
+    }
+    placed = {"memory", "dynamodb", "s3"} & set(load_placement().components)
+    assert granted - {"guardrail"} == {"registry", "model"} | placed
+    # The matrix leaves out a store that it finds no ARN of.
+    assert bool(documents.table) == ("dynamodb" in placed)
+    assert bool(documents.bucket) == ("s3" in placed)
+
+
+def test_records_by_namespace_and_by_path_are_granted_apart(documents: Documents) -> None:
+    """Two keys in one statement would both have to match: neither way of asking would work."""
+    by_key = [
+        key.removeprefix("bedrock-agentcore:")
+        for statement in statements(documents.tenant.policies)
+        for operator, keys in statement.get("Condition", {}).items()
+        if operator != "Null"
+        for key in keys
+        if key.startswith("bedrock-agentcore:namespace")
+    ]
+    assert sorted(by_key) == ["namespace", "namespacePath"]
+
+
+# Layer two: own data is reached, and nobody else's, by every action on every component.
+
+
+def test_every_tenant_reaches_its_own_data_and_nothing_else(documents: Documents) -> None:
+    assert list(matrix.violations(documents)) == []
+
+
+def test_the_matrix_asks_every_granted_component_for_both_verdicts(documents: Documents) -> None:
+    asked = Counter(question.expected for question in matrix.questions(documents))
+    assert asked[True] >= 10
+    assert asked[False] > 10 * asked[True]
+
+
+def test_no_caller_but_a_tenant_is_expected_anywhere(documents: Documents) -> None:
+    assert {question.caller for question in matrix.questions(documents)} == set(matrix.CALLERS)
+    assert {q.caller for q in matrix.questions(documents) if q.expected} == {"acme"}
+
+
+def test_every_action_on_data_has_a_line_of_its_own_and_of_others() -> None:
+    for table in matrix.TABLES:
+        names = Counter(row.name for row in table.rows)
+        assert max(names.values()) == 1, names
+
+
+# Layer three: only a proper token, or the credentials function, becomes the tenant role.
+
+
+def test_only_the_proper_way_leads_into_each_role(documents: Documents) -> None:
+    assert list(trust.violations(documents)) == []
+
+
+def test_exactly_one_attempt_on_the_tenant_role_succeeds(documents: Documents) -> None:
+    expected = [attempt for role, attempt in trust.attempts(documents) if role is documents.tenant]
+    assert sum(attempt.allowed for attempt in expected) == 1
+    assert len(expected) > 15
+
+
+# Layer four: the layers above notice every hole that is cut into the policies.
+
+
+def _survives(mutant: Mutant) -> bool:
+    layers = (allow_list,) if mutant.seen == "text" else (trust, matrix)
+    return not any(next(layer.violations(mutant.documents), None) for layer in layers)
+
+
+def test_no_mutant_of_the_policies_survives(documents: Documents) -> None:
+    assert [mutant.name for mutant in mutants(documents) if _survives(mutant)] == []
+
+
+def test_there_are_mutants_of_every_kind(documents: Documents) -> None:
+    made = mutants(documents)
+    names = Counter(mutant.name for mutant in made)
+    assert max(names.values()) == 1, names
+    assert len(made) >= 40
+    assert {mutant.seen for mutant in made} == {"verdict", "text"}
+
+
+def test_the_policies_as_they_are_have_no_hole(documents: Documents) -> None:
+    """Else every mutant would seem to be killed."""
+    for layer in (allow_list, matrix, trust):
+        assert next(layer.violations(documents), None) is None
