@@ -198,10 +198,26 @@ class Authorizer:
             reason = "it names nothing to judge"
             return self.deny(call.principal, f"{call.service}:{call.operation}", reason)
         for permission in permissions:
-            decision = self._judge_permission(call, permission)
+            decision = self.judge_permission(call.principal, permission, call.region)
             if not decision.allowed:
                 break
         return decision
+
+    def judge_permission(self, principal: Principal, permission: Permission, region: str) -> Decision:
+        """Record and return the decision on one permission."""
+        context = {**principal_context(principal, self.account, region), **permission.context}
+        wanted = Permission(permission.action, permission.resource, context)
+        verdict, reason = self.identity_verdict(principal, wanted)
+        return self.decisions.append(
+            principal=principal.arn,
+            tenant=principal.tenant,
+            action=permission.action,
+            resource=permission.resource,
+            context=context,
+            allowed=verdict.allowed,
+            source="identity",
+            reason=reason,
+        )
 
     def deny(
         self,
@@ -246,24 +262,6 @@ class Authorizer:
         except (PolicyError, LookupError, ValueError) as error:
             return Verdict.EXPLICITLY_DENIED, f"a policy of {role.name} can't be evaluated: {error}"
         return verdict, f"{verdict.value} by the policies of {role.name}"
-
-    def _judge_permission(self, call: Call, permission: Permission) -> Decision:
-        context = {
-            **principal_context(call.principal, self.account, call.region),
-            **permission.context,
-        }
-        wanted = Permission(permission.action, permission.resource, context)
-        verdict, reason = self.identity_verdict(call.principal, wanted)
-        return self.decisions.append(
-            principal=call.principal.arn,
-            tenant=call.principal.tenant,
-            action=permission.action,
-            resource=permission.resource,
-            context=context,
-            allowed=verdict.allowed,
-            source="identity",
-            reason=reason,
-        )
 
 
 def principal_context(principal: Principal, account: str, region: str) -> dict[str, str | list[str]]:

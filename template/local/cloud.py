@@ -15,13 +15,16 @@ from moto.core.base_backend import BackendDict
 from saas_agent import configuration
 
 from . import bedrock, cognito, memory, sts
+from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
 from .environment import pointed_at
+from .event_bus import EventBuses
 from .formation import Formation
 from .functions import Functions
 from .gate import Gate
 from .runtime import RuntimeFront
 from .service_roles import ServiceRoles
+from .state_machines import StateMachines
 
 if TYPE_CHECKING:
     from .stage import Stage
@@ -47,6 +50,7 @@ class LocalCloud:
         endpoint: its address, `http://127.0.0.1:<port>`.
         operator: credentials of the platform's operator, who may do everything.
         decisions: every decision on a call, a token or a role.
+        buses: the event buses, with what was put there.
     """
 
     _only = threading.Lock()
@@ -63,6 +67,9 @@ class LocalCloud:
         self._gate = Gate(account=ACCOUNT, region=region, operator=self.operator, decisions=self.decisions)
         self._roles = ServiceRoles(self._gate)
         self._functions = Functions(ACCOUNT, region, self._roles, self.keys)
+        self._machines = StateMachines(ACCOUNT, region, self._roles)
+        self._apis = ApiGateway(ACCOUNT, region, self._functions, self._gate.authorizer)
+        self.buses = EventBuses(ACCOUNT, region)
         self._front = self._make_front() if agent else None
         self._open = ExitStack()
 
@@ -78,6 +85,9 @@ class LocalCloud:
             memory.register(self._gate)
             bedrock.register(self._gate, brain)
             self._functions.register(self._gate)
+            self._apis.register(self._gate)
+            self._machines.register(self._gate)
+            self.buses.register(self._gate)
             self._formation.register(self._gate)
             starting.enter_context(cognito.install(self._run_trigger, self._record_refusal))
             if self._front:
@@ -86,6 +96,7 @@ class LocalCloud:
                 starting.callback(self._front.stop)
             self.endpoint = starting.enter_context(_served(self._gate, self._port))
             starting.enter_context(pointed_at(self.endpoint))
+            starting.enter_context(self._machines.running())
             self._open = starting.pop_all()
         return self
 

@@ -3,7 +3,7 @@
 import gzip
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -34,6 +34,10 @@ _HINTS = (
 _LARGEST_BODY = 64 * 1024 * 1024
 
 
+SignedApp = Callable[[Request, Principal], WsgiApp]
+"""Answers a request of an authenticated principal."""
+
+
 @dataclass(frozen=True)
 class _Own:
     """An operation that is answered here."""
@@ -61,6 +65,7 @@ class Gate:
             access_key_id=operator.access_key_id,
         )
         self._own: dict[tuple[str, str], _Own] = {}
+        self._signed: dict[str, SignedApp] = {}
         self._routes: dict[str, WsgiApp] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
 
@@ -76,6 +81,10 @@ class Gate:
         if operations.find_operation(service, operation) is None:
             raise ValueError(f"{service} has no operation {operation}: use botocore's names")
         self._own[service, operation] = _Own(handler, judges_itself)
+
+    def handle_signed(self, service: str, app: SignedApp) -> None:
+        """Give every request that is signed for `service`, and whose signature holds, to `app`, which judges it."""
+        self._signed[service] = app
 
     def route(self, prefix: str, app: WsgiApp) -> None:
         """Give every request without an AWS signature whose path starts with `prefix` to `app`."""
@@ -116,6 +125,8 @@ class Gate:
             return _refuse_authentication(protocol, error.fault)
         try:
             _normalize(request, claim)
+            if claim.service in self._signed:
+                return self._signed[claim.service](request, principal)
             return self._answer_authenticated(request, claim, principal)
         except ServiceError as error:
             if principal.kind == "role":

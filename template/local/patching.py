@@ -1,16 +1,17 @@
-"""Replacing members of moto's classes for as long as the local cloud runs."""
+"""Replacing members of moto's classes and modules for as long as the local cloud runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 
 @contextmanager
-def replaced(owner: type, **members: Any) -> Iterator[None]:
-    """Give the class other members of its own, and back the former ones at the end.
+def replaced(owner: type | ModuleType, **members: Any) -> Iterator[None]:
+    """Give the class or module other members of its own, and back the former ones at the end.
 
     Raises:
-        AttributeError: the class itself doesn't have one: moto has changed, and what stands on it
+        AttributeError: it doesn't have one itself: moto has changed, and what stands on it
             has to be looked at.
     """
     former = {}

@@ -71,6 +71,11 @@ def _parameter_arn(name: str) -> Callable[[Mapping[str, Any], str], list[str]]:
     return find
 
 
+def _state_machine(params: Mapping[str, Any], place: str) -> list[str]:
+    """A call names a state machine or one of its executions."""
+    return [str(params.get("executionArn") or params.get("stateMachineArn") or "*")]
+
+
 _RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
     "cognito-idp": _user_pool,
     "events": lambda params, place: _event_buses(params, place) or ["*"],
@@ -79,6 +84,6 @@ _RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
     "secretsmanager": _parameter_arn("SecretId"),
     "sns": _parameter_arn("TopicArn"),
     "ssm": _parameter,
-    "stepfunctions": _parameter_arn("stateMachineArn"),
+    "stepfunctions": _state_machine,
     "sts": _parameter_arn("RoleArn"),
 }

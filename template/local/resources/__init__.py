@@ -8,11 +8,13 @@ can't make is an error, never passed over.
 from collections.abc import Mapping
 
 from .agentcore import AgentMemory, Runtime
+from .api_gateway import Api, Deployment, Stage
 from .cognito import UserPool, UserPoolClient
 from .functions import Function, Permission
 from .iam import ManagedPolicy, OidcProvider, Role, RolePolicy
 from .kind import Kind, Place, Properties, Resource
 from .storage import Bucket, DynamoTable, LogGroup
+from .workflow import EventBus, StateMachine
 
 INERT = {
     "AWS::S3::BucketPolicy": ("its statements deny plain HTTP, and the local cloud has no HTTPS; IAM policies decide"),
@@ -38,11 +40,15 @@ class Inert(Kind):
 
 
 KINDS: Mapping[str, Kind] = {
+    "AWS::ApiGateway::Deployment": Deployment(),
+    "AWS::ApiGateway::RestApi": Api(),
+    "AWS::ApiGateway::Stage": Stage(),
     "AWS::BedrockAgentCore::Memory": AgentMemory(),
     "AWS::BedrockAgentCore::Runtime": Runtime(),
     "AWS::Cognito::UserPool": UserPool(),
     "AWS::Cognito::UserPoolClient": UserPoolClient(),
     "AWS::DynamoDB::Table": DynamoTable(),
+    "AWS::Events::EventBus": EventBus(),
     "AWS::IAM::ManagedPolicy": ManagedPolicy(),
     "AWS::IAM::OIDCProvider": OidcProvider(),
     "AWS::IAM::Policy": RolePolicy(),
@@ -51,6 +57,7 @@ KINDS: Mapping[str, Kind] = {
     "AWS::Lambda::Permission": Permission(),
     "AWS::Logs::LogGroup": LogGroup(),
     "AWS::S3::Bucket": Bucket(),
+    "AWS::StepFunctions::StateMachine": StateMachine(),
     **dict.fromkeys(INERT, Inert()),
 }
 """Every type that a stack may hold, with the inert ones."""
