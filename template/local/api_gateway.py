@@ -10,7 +10,7 @@ APIs", "Lambda proxy integrations in API Gateway", and "Gateway response types" 
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -120,8 +120,12 @@ def _find(api_id: str, stage: str, verb: str, path: str) -> tuple[Method, dict[s
 
 
 def _validate(method: Method, request: Request, found: Mapping[str, str]) -> None:
-    given = {"path": found, "query": request.args, "header": request.headers}
-    missing = [name for location, name in method.parameters if not given[location].get(name)]
+    given: dict[str, Callable[[str], str | None]] = {
+        "path": found.get,
+        "query": request.args.get,
+        "header": request.headers.get,
+    }
+    missing = [name for location, name in method.parameters if not given[location](name)]
     if missing:
         text = f"Missing required request parameters: [{', '.join(missing)}]"
         raise _Refused(400, "BadRequestException", text)

@@ -12,7 +12,7 @@ built: list[dict[str, str]] = []
 
 
 def create(environ: Mapping[str, str], session: boto3.Session) -> Callable[[Any, Any], Any]:
-    """A handler that answers as `ANSWER` says: JSON, `raise`, `identity` or `context`."""
+    """A handler that answers as `ANSWER` says: JSON, `raise`, `identity`, `context`, `event` or `proxy`."""
     built.append(dict(environ))
     answer = environ.get("ANSWER", "null")
 
@@ -25,6 +25,8 @@ def create(environ: Mapping[str, str], session: boto3.Session) -> Callable[[Any,
             return [context.function_name, context.invoked_function_arn, "ANSWER" in os.environ]
         if answer == "event":
             return event
+        if answer == "proxy":
+            return {"statusCode": 200, "body": json.dumps(event)}
         if isinstance(event, dict) and "response" in event:
             return {**event, "response": json.loads(answer)}
         return answer
