@@ -17,6 +17,7 @@ from saas_agent import configuration
 from . import bedrock, cognito, memory, sts
 from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
+from .cognito_domains import Domains
 from .environment import pointed_at
 from .event_bus import EventBuses
 from .formation import Formation
@@ -89,7 +90,10 @@ class LocalCloud:
             self._machines.register(self._gate)
             self.buses.register(self._gate)
             self._formation.register(self._gate)
-            starting.enter_context(cognito.install(self._run_trigger, self._record_refusal))
+            issue = starting.enter_context(cognito.install(self._run_trigger, self._record_refusal))
+            documents = cognito.Documents(ACCOUNT, self.region)
+            self._gate.route(documents.prefix, documents)
+            Domains(ACCOUNT, self.region, issue, self._record_refusal).register(self._gate)
             if self._front:
                 self._gate.route("/runtimes/", self._front)
                 self._gate.route("/ping", self._front)

@@ -1,22 +1,28 @@
 """Cognito: what moto's user pools lack for tokens and attributes to be worth what they are on AWS.
 
-The pre token generation trigger runs (event version V2_0), tokens end when the client says so,
-attributes that nobody may write are not written, and a sign-in that moto can't verify is refused
-instead of waved through.
+Each pool signs with a key of its own, the pre token generation trigger runs (event version V2_0),
+tokens end when the client says so, attributes that nobody may write are not written, and a sign-in
+that moto can't verify is refused instead of waved through.
 
 Sources: Cognito developer guide, "Pre token generation Lambda trigger" and "Working with user
 attributes"; API reference, CreateUserPoolClient and InitiateAuth.
 """
 
+import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from joserfc import jwt
+from joserfc import jwk, jwt
 from moto.cognitoidp.exceptions import NotAuthorizedError
 from moto.cognitoidp.models import CognitoIdpBackend, CognitoIdpUserPool, cognitoidp_backends
 from moto.core.exceptions import JsonRESTError
+from werkzeug.wrappers import Request, Response
 
 from . import cognito_rules
 from .functions import FunctionError
@@ -25,7 +31,6 @@ from .patching import replaced
 Invoke = Callable[[str, str, dict[str, Any]], Any]
 """Runs a trigger: (function's ARN, user pool's ARN, event) -> what the handler returns."""
 
-_KEY_ID = "dummy"  # the id under which moto serves its key
 _RESERVED = frozenset(
     {
         *("acr", "amr", "at_hash", "auth_time", "azp", "client_id", "device_key", "event_id"),
@@ -52,6 +57,9 @@ _JUDGING = {
     "confirm_forgot_password": "ConfirmForgotPassword",
     "confirm_sign_up": "ConfirmSignUp",
     "forgot_password": "ForgotPassword",
+    "change_password": "ChangePassword",
+    "get_user": "GetUser",
+    "global_sign_out": "GlobalSignOut",
     "initiate_auth": "InitiateAuth",
     "respond_to_auth_challenge": "RespondToAuthChallenge",
     "sign_up": "SignUp",
@@ -68,9 +76,24 @@ _REFUSALS = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Hosted:
+    """A sign-in at a pool's own pages, which decides more than the API's do.
+
+    scope: what the client asked for and may have, space separated. nonce: for the ID token.
+    """
+
+    scope: str
+    nonce: str | None
+
+
+Issue = Callable[[CognitoIdpUserPool, str, str, Hosted], dict[str, Any]]
+"""Makes tokens as the trigger lets them be made: (pool, client id, user name, sign-in) -> the token endpoint's answer."""
+
+
 @contextmanager
-def install(invoke: Invoke, refused: Refused) -> Iterator[None]:
-    """Complete moto's user pools for as long as the context lasts."""
+def install(invoke: Invoke, refused: Refused) -> Iterator[Issue]:
+    """Complete moto's user pools for as long as the context lasts; gives what issues tokens of their own pages."""
     trigger = _PreToken(invoke)
     with (
         cognito_rules.install(),
@@ -84,7 +107,7 @@ def install(invoke: Invoke, refused: Refused) -> Iterator[None]:
             },
         ),
     ):
-        yield
+        yield _issue(trigger)
 
 
 def _telling(method: Callable[..., Any], operation: str, refused: Refused) -> Callable[..., Any]:
@@ -111,23 +134,86 @@ def issuer_keys(account: str, region: str, issuer: str) -> dict[str, Any]:
     pool = cognitoidp_backends[account][region].user_pools.get(issuer.removeprefix(prefix))
     if pool is None or not issuer.startswith(prefix):
         raise LookupError(f"no user pool of the local cloud issues tokens as {issuer}")
-    key = pool.json_web_key.as_dict(private=False)
-    return {"keys": [{**key, "kid": _KEY_ID, "alg": "RS256", "use": "sig"}]}
+    key = _key(pool)
+    return {"keys": [{**key.as_dict(private=False), "kid": key.thumbprint(), "alg": "RS256", "use": "sig"}]}
+
+
+class Documents:
+    """WSGI application of the issuers' public documents: `/<pool id>/.well-known/...`, as on AWS, unsigned."""
+
+    def __init__(self, account: str, region: str) -> None:
+        self._account = account
+        self._region = region
+        self.prefix = f"/{region}_"
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        pool_id, _, name = request.path.removeprefix("/").partition("/")
+        issuer = f"https://cognito-idp.{self._region}.amazonaws.com/{pool_id}"
+        documents = {
+            ".well-known/jwks.json": self._keys,
+            ".well-known/openid-configuration": self._configuration,
+        }
+        try:
+            document = documents[name](issuer, request.host_url.rstrip("/")) if request.method == "GET" else None
+        except LookupError:
+            document = None
+        text = json.dumps(document if document is not None else {"message": "There is no such document."})
+        answer = Response(text, 200 if document is not None else 404, content_type="application/json")
+        return answer(environ, start_response)
+
+    def _keys(self, issuer: str, _here: str) -> dict[str, Any]:
+        return issuer_keys(self._account, self._region, issuer)
+
+    def _configuration(self, issuer: str, here: str) -> dict[str, Any]:
+        pool_id = issuer.rpartition("/")[2]
+        pool = cognitoidp_backends[self._account][self._region].user_pools[pool_id]
+        document: dict[str, Any] = {
+            "issuer": issuer,
+            "jwks_uri": f"{here}/{pool_id}/.well-known/jwks.json",
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "response_types_supported": ["code"],
+            "scopes_supported": ["openid", "email", "profile"],
+            "subject_types_supported": ["public"],
+        }
+        if pool.domain is None:
+            return document
+        domain = f"{here}/_domains/{pool.domain.domain}/oauth2"
+        return {
+            **document,
+            "authorization_endpoint": f"{domain}/authorize",
+            "token_endpoint": f"{domain}/token",
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "userinfo_endpoint": f"{domain}/userInfo",
+        }
 
 
 def mint(account: str, region: str, pool_id: str, claims: Mapping[str, Any]) -> str:
     """A token of exactly these claims under the user pool's own key: what no attacker can make."""
-    pool = cognitoidp_backends[account][region].user_pools[pool_id]
-    header = {"kid": _KEY_ID, "alg": "RS256"}
-    return str(jwt.encode(header, dict(claims), pool.json_web_key))
+    return _signed(cognitoidp_backends[account][region].user_pools[pool_id], claims)
+
+
+_keys: WeakKeyDictionary[CognitoIdpUserPool, jwk.RSAKey] = WeakKeyDictionary()
+_keys_lock = threading.Lock()
+
+
+def _key(pool: CognitoIdpUserPool) -> jwk.RSAKey:
+    # moto signs for all pools with one key: there, a token of one tenant's pool is good as one of any other's.
+    with _keys_lock:
+        if pool not in _keys:
+            _keys[pool] = jwk.RSAKey.generate_key(2048)
+        return _keys[pool]
+
+
+def _signed(pool: CognitoIdpUserPool, claims: Mapping[str, Any]) -> str:
+    key = _key(pool)
+    return str(jwt.encode({"kid": key.thumbprint(), "alg": "RS256"}, dict(claims), key))
 
 
 # --- Tokens ---------------------------------------------------------------------------------------
 
 
 def _create_jwt(trigger: "_PreToken") -> Callable[..., tuple[str, int]]:
-    make: Callable[..., tuple[str, int]] = CognitoIdpUserPool.create_jwt
-
     def create_jwt(
         self: CognitoIdpUserPool,
         client_id: str,
@@ -139,12 +225,71 @@ def _create_jwt(trigger: "_PreToken") -> Callable[..., tuple[str, int]]:
         user = self._get_user(username)
         if not user or not user.enabled:
             raise NotAuthorizedError("User is disabled.")
-        claims = dict(extra_data or {})
+        claims = {**_own_claims(self, client_id, user, token_use), **(extra_data or {})}
+        if hosted := trigger.hosted(claims["origin_jti"]):
+            _follow(hosted, claims, token_use)
         override = trigger.override(self, client_id, user, token_use, claims)
         _apply(override, claims, client_id, token_use)
-        return make(self, client_id, username, token_use, _lifetime(self, client_id, token_use), claims)
+        lifetime = _lifetime(self, client_id, token_use)
+        now = int(time.time())
+        times = {"iat": now, "auth_time": now, "exp": now + lifetime}
+        return _signed(self, {**claims, **times, "jti": str(uuid.uuid4())}), lifetime
 
     return create_jwt
+
+
+def _own_claims(pool: CognitoIdpUserPool, client_id: str, user: Any, token_use: str) -> dict[str, Any]:
+    claims: dict[str, Any] = {
+        "iss": f"https://cognito-idp.{pool.region}.amazonaws.com/{pool.id}",
+        "sub": user.id,
+        "token_use": token_use,
+    }
+    if token_use == "access":
+        return {**claims, "client_id": client_id, "username": user.username}
+    claims |= {"aud": client_id, "cognito:username": user.username}
+    if not pool.clients[client_id].extended_config.get("ReadAttributes") and "email" in user.attribute_lookup:
+        claims["email"] = user.attribute_lookup["email"]
+    if identities := json.loads(user.attribute_lookup.get("identities", "[]")):
+        # All of it is text here, unlike in the attribute.
+        claims["identities"] = [
+            {**identity, "primary": str(identity["primary"]).lower(), "dateCreated": str(identity["dateCreated"])}
+            for identity in identities
+        ]
+    return claims
+
+
+def _follow(hosted: Hosted, claims: dict[str, Any], token_use: str) -> None:
+    """What the sign-in's scope and nonce make of the claims."""
+    if token_use == "access":
+        claims["scope"] = hosted.scope
+        return
+    if hosted.nonce is not None:
+        claims["nonce"] = hosted.nonce
+    if "email" not in hosted.scope.split():
+        claims.pop("email", None)
+        claims.pop("email_verified", None)
+
+
+def _issue(trigger: "_PreToken") -> Issue:
+    def issue(pool: CognitoIdpUserPool, client_id: str, username: str, hosted: Hosted) -> dict[str, Any]:
+        refresh_token, sign_in = pool.create_refresh_token(client_id, username)
+        try:
+            trigger.begin(sign_in, hosted)
+            access, seconds = pool.create_access_token(client_id, username, origin_jti=sign_in)
+            identity, _ = pool.create_id_token(client_id, username, origin_jti=sign_in)
+        except Exception:
+            # Nobody got it, so nobody may have it.
+            pool.refresh_tokens[refresh_token] = None
+            raise
+        return {
+            "access_token": access,
+            "id_token": identity,
+            "refresh_token": refresh_token,
+            "token_type": "Bearer",
+            "expires_in": seconds,
+        }
+
+    return issue
 
 
 def _lifetime(pool: CognitoIdpUserPool, client_id: str, token_use: str) -> int:
@@ -198,7 +343,16 @@ class _PreToken:
     def __init__(self, invoke: Invoke) -> None:
         self._invoke = invoke
         self._sign_ins: set[str] = set()
+        self._hosted: dict[str, Hosted] = {}
         self._thread = threading.local()
+
+    def begin(self, sign_in: str, hosted: Hosted) -> None:
+        """The sign-in of this `origin_jti` happens at the pool's own pages."""
+        self._hosted[sign_in] = hosted
+
+    def hosted(self, sign_in: str) -> Hosted | None:
+        """How the sign-in happened there; None for one through the API."""
+        return self._hosted.get(sign_in)
 
     @contextmanager
     def new_password(self) -> Iterator[None]:
@@ -246,7 +400,9 @@ class _PreToken:
         self._sign_ins.add(sign_in)
         if getattr(self._thread, "new_password", False):
             return "TokenGeneration_NewPasswordChallenge"
-        return "TokenGeneration_RefreshTokens" if again else "TokenGeneration_Authentication"
+        if again:
+            return "TokenGeneration_RefreshTokens"
+        return "TokenGeneration_HostedAuth" if sign_in in self._hosted else "TokenGeneration_Authentication"
 
     def _ask(self, function_arn: str, pool_arn: str, event: dict[str, Any]) -> Mapping[str, Any]:
         try:

@@ -20,7 +20,6 @@ from .operations import Call, Handler, Operation, ServiceError
 from .server import WsgiApp
 from .signature import Fault, SignatureError, SignedRequest
 
-_OPENID_DOCUMENT = re.compile(r"/[\w-]+_[0-9A-Za-z]+/\.well-known/(?:jwks\.json|openid-configuration)")
 _LOOPBACK = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d+)?")
 _ANONYMOUS = Principal(arn="anonymous", kind="anonymous")
 _UNSIGNED_SERVICES = {"AWSCognitoIdentityProviderService": "cognito-idp"}
@@ -174,11 +173,8 @@ class Gate:
     # --- Unsigned calls ---------------------------------------------------------------------------
 
     def _answer_unsigned(self, request: Request) -> WsgiApp:
-        """The OpenID documents, and the operations that AWS lets anybody call; nothing else."""
+        """The operations that AWS lets anybody call, and nothing else."""
         _normalize_unsigned(request, self.region)
-        if request.method == "GET" and _OPENID_DOCUMENT.fullmatch(request.path):
-            request.environ.pop("HTTP_X_AMZ_TARGET", None)
-            return self._moto
         service = _unsigned_service(request)
         try:
             _check_host(request)

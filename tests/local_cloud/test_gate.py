@@ -558,22 +558,6 @@ def test_unsigned_requests_reach_public_operations_only(cloud: LocalGate) -> Non
         assert fetch(cloud.endpoint, data=form_body, headers=form, method="POST")[0] == 403
 
 
-def test_the_openid_documents_of_a_user_pool_are_public(cloud: LocalGate) -> None:
-    pool = cloud.operator("cognito-idp").create_user_pool(PoolName="gate")["UserPool"]["Id"]
-    status, body = fetch(f"{cloud.endpoint}/{pool}/.well-known/jwks.json")
-    assert (status, "keys" in json.loads(body)) == (200, True)
-    assert fetch(f"{cloud.endpoint}/{pool}/.well-known/openid-configuration")[0] == 200
-
-
-def test_an_openid_path_can_not_be_turned_into_another_service(cloud: LocalGate) -> None:
-    headers = {
-        "Authorization": "AWS Credential=AKIAUNIT000000000000/20260101/us-east-1/s3/aws4_request",
-        "X-Amz-Target": "DynamoDB_20120810.ListTables",
-    }
-    status, body = fetch(f"{cloud.endpoint}/us-east-1_x/.well-known/jwks.json", headers=headers)
-    assert (status, list(json.loads(body))) == (200, ["keys"])
-
-
 # --- Requests that could be read in two ways ------------------------------------------------------
 
 

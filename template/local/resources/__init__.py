@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from .agentcore import AgentMemory, Runtime
 from .api_gateway import Api, Deployment, Stage
-from .cognito import UserPool, UserPoolClient
+from .cognito import UserPool, UserPoolClient, UserPoolDomain, UserPoolGroup, UserPoolIdentityProvider
 from .functions import Function, Permission
 from .iam import ManagedPolicy, OidcProvider, Role, RolePolicy
 from .kind import Kind, Place, Properties, Resource
@@ -47,6 +47,9 @@ KINDS: Mapping[str, Kind] = {
     "AWS::BedrockAgentCore::Runtime": Runtime(),
     "AWS::Cognito::UserPool": UserPool(),
     "AWS::Cognito::UserPoolClient": UserPoolClient(),
+    "AWS::Cognito::UserPoolDomain": UserPoolDomain(),
+    "AWS::Cognito::UserPoolGroup": UserPoolGroup(),
+    "AWS::Cognito::UserPoolIdentityProvider": UserPoolIdentityProvider(),
     "AWS::DynamoDB::Table": DynamoTable(),
     "AWS::Events::EventBus": EventBus(),
     "AWS::IAM::ManagedPolicy": ManagedPolicy(),

@@ -1,14 +1,26 @@
-"""Cognito: user pools and their clients."""
+"""Cognito: user pools with their clients, domains, identity providers and groups."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from moto.cognitoidp.models import CognitoIdpUserPool, cognitoidp_backends
+from moto.core.exceptions import JsonRESTError
 
 from .kind import Kind, Place, Properties, Resource, UnsupportedChange, without
 
 
 def _cognito(place: Place) -> Any:
     return cognitoidp_backends[place.account][place.region]
+
+
+@contextmanager
+def _refused(kind: str) -> Iterator[None]:
+    """What the API refuses is a change that can't be made."""
+    try:
+        yield
+    except JsonRESTError as error:
+        raise UnsupportedChange(f"{kind}: {error.message}") from None
 
 
 class UserPool(Kind):
@@ -60,21 +72,23 @@ class UserPoolClient(Kind):
     replaced_by = frozenset({"UserPoolId", "GenerateSecret"})
 
     def create(self, place: Place, properties: Properties) -> Resource:
-        client = _cognito(place).create_user_pool_client(
-            properties["UserPoolId"],
-            properties.get("GenerateSecret", False),
-            {"ClientName": place.name(128), **self._settings(properties)},
-        )
+        with _refused("AWS::Cognito::UserPoolClient"):
+            client = _cognito(place).create_user_pool_client(
+                properties["UserPoolId"],
+                str(properties.get("GenerateSecret", False)).lower() == "true",
+                {"ClientName": place.name(128), **self._settings(properties)},
+            )
         attributes = {"ClientId": client.id, "Name": client.extended_config["ClientName"]}
         if client.generate_secret:
             attributes["ClientSecret"] = client.secret
         return Resource(client.id, attributes)
 
     def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
-        client = self._client(place, resource)
-        for name in former.keys() - properties.keys() - {"ClientName"}:
-            client.extended_config.pop(name, None)
-        client.extended_config.update(self._settings(properties))
+        """Sends the properties and nothing else, so what was set beside the template is gone, as on AWS."""
+        with _refused("AWS::Cognito::UserPoolClient"):
+            _cognito(place).update_user_pool_client(
+                properties["UserPoolId"], resource.physical_id, self._settings(properties)
+            )
         return resource
 
     def delete(self, place: Place, resource: Resource) -> None:
@@ -91,3 +105,68 @@ class UserPoolClient(Kind):
             if resource.physical_id in pool.clients:
                 return pool.clients[resource.physical_id]
         raise UnsupportedChange(f"AWS::Cognito::UserPoolClient: there is no client {resource.physical_id} any more")
+
+
+class UserPoolDomain(Kind):
+    """AWS::Cognito::UserPoolDomain with a prefix; `Ref` gives the prefix."""
+
+    replaced_by = frozenset({"UserPoolId", "Domain"})
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        with _refused("AWS::Cognito::UserPoolDomain"):
+            _cognito(place).create_user_pool_domain(
+                properties["UserPoolId"], properties["Domain"], properties.get("CustomDomainConfig")
+            )
+        return Resource(properties["Domain"])
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        """The pages are plain in every version of the managed login."""
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        _cognito(place).delete_user_pool_domain(resource.physical_id)
+
+
+class UserPoolIdentityProvider(Kind):
+    """AWS::Cognito::UserPoolIdentityProvider of type OIDC; `Ref` gives the provider's name."""
+
+    replaced_by = frozenset({"UserPoolId", "ProviderName", "ProviderType"})
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        pool, name = properties["UserPoolId"], properties["ProviderName"]
+        with _refused("AWS::Cognito::UserPoolIdentityProvider"):
+            _cognito(place).create_identity_provider(pool, name, without(properties, "UserPoolId", "ProviderName"))
+        return Resource(name, detail=pool)
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        changed = without(properties, "UserPoolId", "ProviderName", "ProviderType")
+        with _refused("AWS::Cognito::UserPoolIdentityProvider"):
+            _cognito(place).update_identity_provider(resource.detail, resource.physical_id, changed)
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        with _refused("AWS::Cognito::UserPoolIdentityProvider"):
+            _cognito(place).delete_identity_provider(resource.detail, resource.physical_id)
+
+
+class UserPoolGroup(Kind):
+    """AWS::Cognito::UserPoolGroup; `Ref` gives the group's name."""
+
+    replaced_by = frozenset({"UserPoolId", "GroupName"})
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        name = properties.get("GroupName") or place.name(128)
+        with _refused("AWS::Cognito::UserPoolGroup"):
+            _cognito(place).create_group(properties["UserPoolId"], name, *self._settings(properties))
+        return Resource(name, detail=properties["UserPoolId"])
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        _cognito(place).update_group(resource.detail, resource.physical_id, *self._settings(properties))
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        _cognito(place).delete_group(resource.detail, resource.physical_id)
+
+    @staticmethod
+    def _settings(properties: Properties) -> tuple[Any, Any, Any]:
+        return properties.get("Description"), properties.get("RoleArn"), properties.get("Precedence")
