@@ -88,7 +88,7 @@ class Hosted:
 
 
 Issue = Callable[[CognitoIdpUserPool, str, str, Hosted], dict[str, Any]]
-"""Makes tokens as the trigger lets them be made: (pool, client id, user name, sign-in) -> the token endpoint's answer."""
+"""Makes tokens, as far as the trigger lets it: (pool, client id, user name, sign-in) -> the token endpoint's answer."""
 
 
 @contextmanager

@@ -64,7 +64,10 @@ def install() -> Iterator[None]:
         replaced(CognitoIdpUserPool, sign_out=_sign_out, _get_user=_get_user),
         replaced(
             backend,
-            **{name: _self_service(getattr(backend, name)) for name in ("get_user", "change_password", "global_sign_out")},
+            **{
+                name: _self_service(getattr(backend, name))
+                for name in ("get_user", "change_password", "global_sign_out")
+            },
         ),
         replaced(
             backend,
