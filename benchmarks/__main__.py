@@ -23,7 +23,7 @@ def main() -> int:
         template, rendered = scratch / "template", scratch / "rendered"
         parts: dict[str, Callable[[], list[Row]]] = {
             "copying": lambda: copying.measure(template, rendered, scratch),
-            "starting": lambda: starting.measure(rendered),
+            "starting": lambda: starting.measure(rendered, scratch),
             "archives": lambda: archives.measure(rendered),
             "requests": lambda: requests.measure(rendered),
         }

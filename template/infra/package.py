@@ -25,9 +25,18 @@ _PACKAGE = "saas_agent"
 _CONFIGURATION = ("placement.toml", "tiers.toml", "rates.toml")
 _ENTRY_POINT = '''"""AgentCore Runtime starts this file."""
 
-import runpy
+import gc
 
-runpy.run_module("saas_agent.main", run_name="__main__", alter_sys=True)
+# What is imported stays: the collector would look through it again and again, for a tenth of the start.
+gc.disable()
+
+from saas_agent.main import run
+
+gc.freeze()
+gc.enable()
+
+if __name__ == "__main__":
+    run()
 '''
 
 # AgentCore Runtime takes 250 MB zipped and 750 MB unzipped, Lambda 250 MB unzipped (developer

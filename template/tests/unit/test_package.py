@@ -35,6 +35,24 @@ def put(folder: Path, files: dict[str, str]) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def unpack(zipped: Package, folder: Path) -> Path:
+    """The zip's files, in a folder of their own."""
+    zipfile.ZipFile(io.BytesIO(zipped.content)).extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python there, with the packages of this environment and nothing of its variables."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def install_fakes(_requirements: Path, target: Path) -> None:
     """What uv would install, in small: PyJWT with what it needs, botocore, and an agent library."""
     jwt = ["jwt/__init__.py", "pyjwt-2.0.dist-info/METADATA"]
@@ -110,27 +128,28 @@ def test_the_runtime_gets_the_whole_package_its_configuration_and_the_entry_poin
     assert not any("__pycache__" in name for name in content)
 
 
+def test_the_runtime_starts_from_its_zip_alone(tmp_path: Path) -> None:
+    unpacked = unpack(build(dependencies=False).runtime, tmp_path)
+    started = python(unpacked, "main.py")
+    assert (started.returncode, started.stdout) == (1, "")
+    assert started.stderr.startswith("The agent does not start: SERVICE is not set")
+    # It imports with the garbage collector off.
+    imported = python(unpacked, "-c", "import main, saas_agent.main as a, gc; print(main.run is a.run, gc.isenabled())")
+    assert imported.stdout == "True True\n", imported.stderr
+
+
 def test_the_functions_run_from_their_zip_alone(tmp_path: Path) -> None:
-    content = names(build(dependencies=False).functions)
+    functions = build(dependencies=False).functions
+    content = names(functions)
     assert "saas_agent/functions/pre_token.py" in content
     assert not {name for name in content if name.startswith("saas_agent/agent/")}
-    archive = tmp_path / "functions.zip"
-    archive.write_bytes(build(dependencies=False).functions.content)
-    unpacked = tmp_path / "task"
-    zipfile.ZipFile(archive).extractall(unpacked)
     modules = [
         name.removesuffix(".py").replace("/", ".")
         for name in sorted(content)
         if name.startswith("saas_agent/functions/") and not name.endswith("__init__.py")
     ]
-    check = f"import {', '.join(modules)}, saas_agent; print(saas_agent.__file__)"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, '.'); {check}"],
-        cwd=unpacked,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    unpacked = unpack(functions, tmp_path)
+    done = python(unpacked, "-c", f"import {', '.join(modules)}, saas_agent; print(saas_agent.__file__)")
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).resolve().is_relative_to(unpacked.resolve())
 
