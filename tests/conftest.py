@@ -1,14 +1,16 @@
 """What the tests share: the template as a tagged repository, and each variant rendered once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from .git import ENVIRONMENT
+from .matrix import load
 from .releases import tagged_clone
-from .rendering import Renderings
+from .rendering import Renderings, copy
+from .updating import Generated, Origin
 
 # They import what is generated, and run there: test_local_cloud.py.
 collect_ignore = ["local_cloud"]
@@ -39,6 +41,29 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def renderings(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Renderings:
     """Each variant, rendered once."""
     return Renderings(template, tmp_path_factory.mktemp("variants"))
+
+
+@pytest.fixture(scope="session")
+def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Generated:
+    """Repositories that the released versions generated."""
+    return Generated(template, tmp_path_factory.mktemp("generated"))
+
+
+@pytest.fixture(scope="session")
+def fresh(template: Path, renderings: Renderings, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Origin], Path]:
+    """What this tree generates for the answers of a released variant; read-only."""
+    folder = tmp_path_factory.mktemp("fresh")
+
+    def render(origin: Origin) -> Path:
+        answers = origin.answers()
+        for variant in load().supported:
+            if variant.answers == answers:
+                return renderings[variant]
+        if not (folder / origin.id).exists():
+            copy(template, folder / origin.id, answers)
+        return folder / origin.id
+
+    return render
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = {"saas_agent": "src", "infra": ".", "local": ".", "tests": "."}
+PACKAGES = {"saas_agent": "src", "infra": ".", "local": ".", "updates": ".", "tests": "."}
 
 
 @dataclass(frozen=True)

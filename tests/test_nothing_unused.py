@@ -102,10 +102,13 @@ def test_dependencies_are_those_that_are_imported(variant: Variant, renderings: 
     root = renderings[variant]
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     runtime = {normalised(entry) for entry in project["project"]["dependencies"]}
-    development = {normalised(entry) for entry in project["dependency-groups"]["dev"]}
+    development, updating = (
+        {normalised(entry) for entry in project["dependency-groups"][group]} for group in ("dev", "update")
+    )
     modules = read_modules(root)
     assert runtime == needed(modules, "saas_agent")
     assert development == needed(modules, "infra", "local", "tests") - runtime | TOOLS
+    assert updating == needed(modules, "updates") | {"copier"}
 
 
 class Loader(yaml.SafeLoader):

@@ -11,7 +11,7 @@ from .matrix import ROOT
 
 PINNED = [
     ROOT / "requirements" / "dev.txt",
-    *(ROOT / "template" / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "uv")),
+    *(ROOT / "template" / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "uv", "update")),
 ]
 
 PERMISSIVE = re.compile(
@@ -50,9 +50,12 @@ def test_no_index_is_named(path: Path) -> None:
 
 
 def test_what_ships_is_tested_and_what_is_tested_runs_here() -> None:
-    here, runtime, development, uv = ({f"{entry.name}{entry.specifier}" for entry in blocks(path)} for path in PINNED)
+    here, runtime, development, uv, update = (
+        {f"{entry.name}{entry.specifier}" for entry in blocks(path)} for path in PINNED
+    )
     assert runtime <= development <= here
     assert len(uv) == 1
+    assert update <= here
 
 
 def licence(name: str) -> str:

@@ -1,76 +1,45 @@
-"""A repository that a released version generated follows the template by `copier update`, without `--trust`."""
+"""What a released version generated comes to this tree: by `make update`, and by a plain `copier update`."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from .git import commit_all, git
-from .matrix import ROOT, Variant
-from .releases import Release, released
-from .rendering import contents, copy, update
+from .matrix import ROOT
+from .releases import candidate
+from .rendering import copy, update
+from .updating import ORIGINS, Generated, Origin, ours, owned, unmerged, updater
 
-# `Release x variant`: each is generated once, as it was released.
-GENERATED = [(release, variant) for release in released() for variant in release.variants()]
+Fresh = Callable[[Origin], Path]
 
-every_generated = pytest.mark.parametrize(
-    ("release", "variant"), GENERATED, ids=[f"{release.tag}-{variant.id}" for release, variant in GENERATED]
-)
+# Every question is answered differently in two of them.
+PLAIN = [origin for origin in ORIGINS if origin.variant.id in ("default", "vending-memory")]
 
-Generated = Callable[[Release, Variant, str], Path]
-
-
-@pytest.fixture(scope="session")
-def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Generated:
-    """A repository that this version generated and its owner committed: its own copy for each use that is named."""
-    folder = tmp_path_factory.mktemp("generated")
-
-    def take(release: Release, variant: Variant, use: str) -> Path:
-        pristine = folder / release.tag / variant.id
-        if not pristine.exists():
-            copy(template, pristine, variant.answers, release.tag)
-            commit_all(pristine, "Generate")
-        own = folder / use / release.tag / variant.id
-        git(folder, "clone", "--quiet", "--shared", str(pristine), str(own))
-        return own
-
-    return take
+every_origin = pytest.mark.parametrize("origin", ORIGINS, ids=lambda origin: origin.id)
 
 
-def yours() -> list[str]:
-    """The patterns of files that no update touches."""
-    patterns: list[str] = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))["_skip_if_exists"]
-    return patterns
+@every_origin
+def test_an_unedited_repository_ends_as_a_fresh_copy(origin: Origin, generated: Generated, fresh: Fresh) -> None:
+    project = generated[origin]
+    done = updater.run(project, {})
+    assert (done.old, done.new) == (origin.release.tag, f"v{candidate()}")
+    assert ours(project) == ours(fresh(origin))
+    assert not unmerged(project) and not done.merged.conflicts
+    commit_all(project, "Update")
+    assert updater.run(project, {}) is None
+    assert not git(project, "status", "--porcelain")
 
 
-def ours(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Path -> executable bits and bytes, of every file that the template owns."""
-    roots = tuple(pattern.strip("/") for pattern in yours())
-    return {
-        name: content
-        for name, content in contents(folder).items()
-        if name not in roots and not name.startswith(tuple(f"{root}/" for root in roots))
-    }
-
-
-@every_generated
-def test_an_unedited_repository_ends_as_a_fresh_copy(
-    release: Release, variant: Variant, generated: Generated, template: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("origin", PLAIN, ids=lambda origin: origin.id)
+def test_copier_alone_does_the_same_and_needs_no_trust(origin: Origin, generated: Generated, fresh: Fresh) -> None:
     # When this fails with an undefined variable: the old version's Jinja renders the new `_exclude` too, with the old
     # answers and the old version's files. Ask `{% if new_question is defined %}` before a pattern uses or imports more.
-    project = generated(release, variant, "unedited")
+    project = generated[origin]
     update(project)
-    copy(template, tmp_path / "fresh", variant.answers)
-    assert ours(project) == ours(tmp_path / "fresh")
-    assert not git(project, "ls-files", "--unmerged")
-
-
-def test_a_second_update_changes_nothing(generated: Generated) -> None:
-    project = generated(*GENERATED[0], "twice")
-    update(project)
+    assert ours(project) == ours(fresh(origin))
+    assert not unmerged(project)
     commit_all(project, "Update")
     update(project)
     assert not git(project, "status", "--porcelain")
@@ -87,14 +56,18 @@ def test_a_second_update_changes_nothing(generated: Generated) -> None:
 def test_an_answer_that_is_changed_gives_the_other_variant(
     answers: dict[str, Any], generated: Generated, template: Path, tmp_path: Path
 ) -> None:
-    release, variant = GENERATED[0]
-    project = generated(release, variant, str(sorted(answers)))
-    update(project, answers)
-    copy(template, tmp_path / "fresh", {**variant.answers, **answers})
+    project = generated[ORIGINS[0]]
+    done = updater.run(project, {key: str(value) for key, value in answers.items()})
+    copy(template, tmp_path / "fresh", {**ORIGINS[0].answers(), **answers})
     assert ours(project) == ours(tmp_path / "fresh")
+    assert {line.partition(":")[0] for line in done.answers} >= set(answers)
 
 
 def test_what_is_yours_exists_and_is_listed_once() -> None:
-    patterns = yours()
+    patterns = owned()
     assert len(patterns) == len(set(patterns))
-    assert not [path for path in patterns if not (ROOT / f"template{path}").exists()]
+    assert not [
+        path
+        for path in patterns
+        if not (ROOT / "template" / path).exists() and not (ROOT / "template" / f"{path}.jinja").exists()
+    ]

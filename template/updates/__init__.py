@@ -1,0 +1,1 @@
+"""Following the template: what an update does to this repository, and what the team has agreed to."""

@@ -1,0 +1,104 @@
+"""Repositories that released versions generated, and the updater that they are brought to this tree by."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .git import commit_all, git
+from .matrix import ROOT, Variant
+from .releases import Release, candidate, order, released
+from .rendering import contents, copy
+
+# What is generated is imported as it stands: behind everything else, since it has tests of its own.
+sys.path.append(str(ROOT / "template"))
+
+import updates.template  # noqa: E402
+import updates.update  # noqa: E402
+
+updater = updates.update
+Migration = updates.template.Migration
+
+LABEL = f"template-v{candidate()}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What generated a repository: a release, and a variant that it supported."""
+
+    release: Release
+    variant: Variant
+
+    @property
+    def id(self) -> str:
+        return f"{self.release.tag}-{self.variant.id}"
+
+    def answers(self) -> dict[str, Any]:
+        """The variant's answers as they are called now."""
+        carried: dict[str, Any] = dict(self.variant.answers)
+        for _, migration in migrations(ROOT, self.release.version):
+            carried = migration.carry(carried)
+        return carried
+
+
+ORIGINS = tuple(Origin(release, variant) for release in released() for variant in release.variants())
+
+
+def migrations(template: Path, after: str = "0.0.0") -> Iterator[tuple[str, Any]]:
+    """Version and content of each `hooks/v*/migration.toml` of a template for versions after this one, in order."""
+    folders = sorted(template.glob("hooks/v*"), key=lambda folder: order(folder.name[1:]))
+    for folder in folders:
+        if order(folder.name[1:]) > order(after):
+            path = folder / "migration.toml"
+            yield folder.name[1:], Migration.parse(path.read_text("utf-8"), str(path.relative_to(template)))
+
+
+class Generated:
+    """Repositories as releases generated them and their owners committed them; each is made once and cloned for use."""
+
+    def __init__(self, template: Path, folder: Path) -> None:
+        self._template = template
+        self._folder = folder
+        self._clones = 0
+
+    def pristine(self, origin: Origin) -> Path:
+        """As generated; read-only."""
+        folder = self._folder / "pristine" / origin.id
+        if not folder.exists():
+            copy(self._template, folder, origin.variant.answers, origin.release.tag)
+            commit_all(folder, "Generate")
+        return folder
+
+    def __getitem__(self, origin: Origin) -> Path:
+        """A clone of its own for whoever asks."""
+        self._clones += 1
+        own = self._folder / f"{origin.id}-{self._clones}"
+        git(self._folder, "clone", "--quiet", "--shared", str(self.pristine(origin)), str(own))
+        return own
+
+
+def owned(template: Path = ROOT) -> tuple[str, ...]:
+    """What is the owner's, without the leading slash: files and folders."""
+    document = yaml.safe_load((template / "copier.yml").read_text("utf-8"))
+    return tuple(pattern.strip("/") for pattern in document["_skip_if_exists"])
+
+
+def ours(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Path -> executable bits and bytes, of every file that the template owns."""
+    return {
+        name: content
+        for name, content in contents(folder).items()
+        if not any(name == root or name.startswith(f"{root}/") for root in owned())
+    }
+
+
+def unmerged(folder: Path) -> dict[str, dict[int, str]]:
+    """Path -> stage -> blob, of `git ls-files --unmerged`."""
+    found: dict[str, dict[int, str]] = {}
+    for line in git(folder, "ls-files", "--unmerged", "-z").split("\0")[:-1]:
+        kind, path = line.split("\t", 1)
+        found.setdefault(path, {})[int(kind.split()[2])] = kind.split()[1]
+    return found
