@@ -21,9 +21,13 @@ TOOLS = {"cfn-lint", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
 
 # Nothing refers to these, and yet they act on what they refer to.
 ACT_BY_THEMSELVES = {
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
     "AWS::IAM::Policy",
     "AWS::IAM::RolePolicy",
+    "AWS::Lambda::EventInvokeConfig",
     "AWS::Lambda::Permission",
+    "AWS::Logs::QueryDefinition",
     "AWS::S3::BucketPolicy",
 }
 

@@ -24,6 +24,7 @@ from infra.progress import Progress, progress_on
 from infra.stacks import Change, StackError, bring, one_line
 from saas_agent import configuration
 from saas_agent.errors import ConfigurationError
+from saas_agent.metering.subscription import set_up_log_group
 from saas_agent.tenancy.tiers import load_tiers
 
 _FOLDER = Path(__file__).resolve().parent
@@ -102,11 +103,13 @@ def deploy(
             confirm=confirm,
             progress=progress,
         )
-        _keep_logs(
-            session.client("logs", region_name=region),
-            platform.outputs["RuntimeLogGroup"],
-            int(platform.parameters["LogRetentionDays"]),
-        )
+        if group := platform.outputs.get("RuntimeLogGroup"):
+            set_up_log_group(
+                session.client("logs", region_name=region),
+                group,
+                days=int(platform.parameters["LogRetentionDays"]),
+                ledger=platform.outputs["LedgerFunctionArn"],
+            )
         return platform.outputs
 
 
@@ -121,19 +124,6 @@ def _upload(s3: Any, bucket: str, package: Package, progress: Progress) -> None:
     progress.event(f"Uploading {package.name}.zip, {len(package.content) / 1e6:.1f} MB")
     s3.put_object(Bucket=bucket, Key=package.key, Body=package.content)
     progress.say(f"Uploaded {package.name}.zip")
-
-
-def _keep_logs(logs: Any, group: str, days: int) -> None:
-    """Keeps the runtime's logs for so many days.
-
-    AgentCore makes the group itself, sooner or later, so no stack can own it.
-    """
-    try:
-        logs.create_log_group(logGroupName=group)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
-            raise
-    logs.put_retention_policy(logGroupName=group, retentionInDays=days)
 
 
 @contextmanager

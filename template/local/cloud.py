@@ -14,7 +14,7 @@ from moto.core.base_backend import BackendDict
 
 from saas_agent import configuration
 
-from . import bedrock, cognito, memory, sts
+from . import bedrock, cognito, dynamodb, memory, sts, subscriptions
 from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
 from .cognito_domains import Domains
@@ -90,6 +90,8 @@ class LocalCloud:
             self._machines.register(self._gate)
             self.buses.register(self._gate)
             self._formation.register(self._gate)
+            starting.enter_context(dynamodb.install())
+            starting.enter_context(subscriptions.install(self._functions))
             issue = starting.enter_context(cognito.install(self._run_trigger, self._record_refusal))
             documents = cognito.Documents(ACCOUNT, self.region)
             self._gate.route(documents.prefix, documents)
@@ -157,7 +159,7 @@ class LocalCloud:
         return cognito.mint(ACCOUNT, self.region, self.outputs["UserPoolId"], claims)
 
     def flush(self) -> None:
-        """Return when everything that the agents wrote is in their log groups."""
+        """Return when everything that the agents wrote is in their log groups, and what it is in the ledger."""
         if self._front:
             self._front.flush()
 

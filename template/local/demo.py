@@ -12,7 +12,8 @@ from local.attacks.judgement import Verdict
 from local.cloud import LocalCloud
 from local.proof import Access, Outcome, attacks_on, plant, run_attacks, walk
 from local.stage import Actor, Stage
-from saas_agent.control_plane.report import Month, read_log, usage_report
+from saas_agent.control_plane.report import Month, usage_report
+from saas_agent.metering.ledger import LedgerReader
 from saas_agent.tenancy.placement import Placement, load_placement
 
 # acme2 starts like acme: what holds two tenants apart by the beginning of a name fails between these two.
@@ -77,7 +78,7 @@ def _attack(cloud: LocalCloud, stage: Stage, actors: Sequence[Actor]) -> list[Ou
 
 def _usage(stage: Stage) -> list[report.TenantUsage]:
     month = Month.of(datetime.now(UTC))
-    lines = read_log(stage.session.client("logs"), stage.outputs["RuntimeLogGroup"], month)
+    ledger = LedgerReader(stage.session.client("dynamodb"), stage.outputs["LedgerTable"])
     return [
         report.TenantUsage(
             tenant=row.tenant_id,
@@ -87,9 +88,9 @@ def _usage(stage: Stage) -> list[report.TenantUsage]:
             input_tokens=row.tokens.input + row.tokens.cache_read + row.tokens.cache_write,
             output_tokens=row.tokens.output,
             cost_usd=f"{row.cost:.6f}",
-            unpriced=row.unpriced_calls,
+            unpriced=row.unpriced,
         )
-        for row in usage_report(lines, month).rows
+        for row in usage_report(ledger.rows(str(month)), month)
         if row.tenant_id
     ]
 

@@ -9,11 +9,16 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
+import boto3
+from botocore.exceptions import ClientError
 from moto.awslambda.utils import get_backend as lambda_backend
+from moto.logs.models import LogsBackend, logs_backends
 
 from .gate import Gate
 from .iam import Request, evaluate
@@ -25,6 +30,7 @@ Handler = Callable[[Any, object], Any]
 
 _PRINCIPAL = "lambda.amazonaws.com"
 _ACTION = "lambda:InvokeFunction"
+_RETRIES = 2  # of an asynchronous invocation
 _POLICY_ELEMENTS = ("Sid", "Effect", "Action", "Principal", "Condition")
 
 
@@ -61,7 +67,8 @@ class _Built:
 class Functions:
     """The deployed functions of one account and region.
 
-    fetch_keys: gives an issuer's JWKS to handlers whose `create` asks for it.
+    fetch_keys: gives an issuer's JWKS to handlers whose `create` asks for it. One that asks for `write`
+    gets what prints a line into the function's log group.
     """
 
     def __init__(self, account: str, region: str, roles: ServiceRoles, fetch_keys: FetchKeys) -> None:
@@ -97,6 +104,15 @@ class Functions:
         Raises:
             InvocationRefused: it doesn't.
         """
+        if not self.may_be_invoked(service, source_arn, name_or_arn):
+            raise InvocationRefused(
+                f"{service} may not invoke {self._find(name_or_arn).function_name} for {source_arn}: "
+                "an AWS::Lambda::Permission for it is missing"
+            )
+        return self.invoke(name_or_arn, event)
+
+    def may_be_invoked(self, service: str, source_arn: str, name_or_arn: str) -> bool:
+        """Whether the function's resource policy lets the service invoke it for this resource."""
         function = self._find(name_or_arn)
         statements = [
             {name: statement[name] for name in _POLICY_ELEMENTS if name in statement}
@@ -109,11 +125,35 @@ class Functions:
             service=service,
         )
         policy = {"Version": "2012-10-17", "Statement": statements}
-        if not evaluate([policy], request, trust=True).allowed:
-            raise InvocationRefused(
-                f"{service} may not invoke {function.function_name} for {source_arn}: add an AWS::Lambda::Permission"
+        return evaluate([policy], request, trust=True).allowed
+
+    def deliver(self, service: str, source_arn: str, name_or_arn: str, event: Any) -> None:
+        """`invoke_for`, asynchronously: tried again where the function raises, and then put into its dead-letter queue.
+
+        As on AWS nobody learns of a failure here; and without a queue the event is lost (Lambda developer guide,
+        "Invoking a Lambda function asynchronously"). The tries follow each other at once.
+        """
+        for _ in range(1 + _RETRIES):
+            try:
+                self.invoke_for(service, source_arn, name_or_arn, event)
+                return
+            except FunctionError as error:
+                failure = error
+            except InvocationRefused:
+                return
+        function = self._find(name_or_arn)
+        if not function.dead_letter_arn:
+            return
+        # Denied or not, nobody is told: on AWS a metric counts it.
+        with suppress(ClientError):
+            client = self._session(function).client("sqs")
+            client.send_message(
+                QueueUrl=f"{client.meta.endpoint_url}/{self._account}/{function.dead_letter_arn.rpartition(':')[2]}",
+                MessageBody=json.dumps(event),
+                MessageAttributes={
+                    "ErrorMessage": {"DataType": "String", "StringValue": failure.message[:1024] or failure.error_type}
+                },
             )
-        return self.invoke(name_or_arn, event)
 
     def _find(self, name_or_arn: str) -> Any:
         name = name_or_arn.split(":function:")[-1].split(":")[0]
@@ -139,22 +179,41 @@ class Functions:
 
     def _build(self, function: Any) -> Handler:
         create = import_module(function.handler.rpartition(".")[0]).create
-        session = self._roles.session(
-            function.role,
-            service=_PRINCIPAL,
-            source_arn=function.function_arn,
-            name=function.function_name,
-        )
         environ: Mapping[str, str] = {
             **function.environment_vars,
             "AWS_REGION": self._region,
             "AWS_LAMBDA_FUNCTION_NAME": function.function_name,
         }
-        if "fetch_keys" in inspect.signature(create).parameters:
-            handler: Handler = create(environ, session, fetch_keys=self._fetch_keys)
-        else:
-            handler = create(environ, session)
+        offered = {"fetch_keys": self._fetch_keys, "write": self._log_of(function)}
+        wanted = inspect.signature(create).parameters
+        handler: Handler = create(
+            environ,
+            self._session(function),
+            **{name: value for name, value in offered.items() if name in wanted},
+        )
         return handler
+
+    def _session(self, function: Any) -> boto3.Session:
+        return self._roles.session(
+            function.role,
+            service=_PRINCIPAL,
+            source_arn=function.function_arn,
+            name=function.function_name,
+        )
+
+    def _log_of(self, function: Any) -> Callable[[str], None]:
+        """Writes a line that the function prints to its log group."""
+        logs: LogsBackend = logs_backends[self._account][self._region]
+        stream = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
+
+        def write(line: str) -> None:
+            logs.ensure_log_group(function.log_group)
+            if stream not in logs.groups[function.log_group].streams:
+                logs.create_log_stream(function.log_group, stream)
+            milliseconds = int(datetime.now(UTC).timestamp() * 1000)
+            logs.put_log_events(function.log_group, stream, [{"timestamp": milliseconds, "message": line.rstrip()}])
+
+        return write
 
     def _answer(self, call: Call) -> dict[str, Any]:
         if call.params.get("InvocationType", "RequestResponse") != "RequestResponse":

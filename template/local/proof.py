@@ -122,16 +122,25 @@ def run_attacks(
     """Runs them one after the other. decisions: the local cloud's record; None on AWS, where answers must do."""
     access = stage.access(attacker)
     canaries = [victim.canary for victim in victims]
+    ledger = _ledger_role(stage) if decisions is not None else ""
     for found, victim in attacks_on(victims, local=decisions is not None):
         arena = Arena(stage, attacker, victim, access)
         position = decisions.position() if decisions is not None else 0
         came_back, refused = _attempt(found.run, arena)
         if decisions is not None:
-            made = decisions.since(position)
+            # Meanwhile the ledger counts what earlier requests used, of any tenant.
+            made = [decision for decision in decisions.since(position) if ledger not in decision.principal]
             judgement = judge(found.kind, attacker.name, made, came_back, canaries, stage.settings.registry_table)
         else:
             judgement = judge_answer(found.kind, came_back, refused, canaries)
         yield Outcome(found, attacker.name, victim.name, judgement)
+
+
+def _ledger_role(stage: Stage) -> str:
+    """What the ARN of every session of the ledger's role holds, and of no other."""
+    functions = stage.session.client("lambda")
+    function = functions.get_function_configuration(FunctionName=stage.outputs["LedgerFunctionArn"])
+    return f":assumed-role/{function['Role'].rpartition('/')[2]}/"
 
 
 def _attempt(run: Callable[[Arena], object], arena: Arena) -> tuple[str, bool]:

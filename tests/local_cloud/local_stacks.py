@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,13 @@ class Operator:
         self.iam = session.client("iam")
         self.functions = session.client("lambda")
         self.logs = session.client("logs")
+        self.queues = session.client("sqs")
         self.s3 = session.client("s3")
+
+    @staticmethod
+    def now() -> int:
+        """The time in milliseconds."""
+        return int(time.time() * 1000)
 
     def create(self, name: str, resources: Mapping[str, Any], **sections: Any) -> dict[str, str]:
         """A stack of these resources; its outputs."""

@@ -10,6 +10,9 @@ import boto3
 built: list[dict[str, str]] = []
 """The environments that handlers were built with, in this order."""
 
+received: list[Any] = []
+"""The events that handlers got, in this order."""
+
 
 def create(environ: Mapping[str, str], session: boto3.Session) -> Callable[[Any, Any], Any]:
     """A handler that answers as `ANSWER` says: JSON, `raise`, `identity`, `context`, `event` or `proxy`."""
@@ -17,6 +20,7 @@ def create(environ: Mapping[str, str], session: boto3.Session) -> Callable[[Any,
     answer = environ.get("ANSWER", "null")
 
     def handle(event: Any, context: Any) -> Any:
+        received.append(event)
         if answer == "raise":
             raise PermissionError("not today")
         if answer == "identity":

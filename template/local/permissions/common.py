@@ -76,6 +76,11 @@ def _state_machine(params: Mapping[str, Any], place: str) -> list[str]:
     return [str(params.get("executionArn") or params.get("stateMachineArn") or "*")]
 
 
+def _queue(params: Mapping[str, Any], place: str) -> list[str]:
+    url = params.get("QueueUrl")
+    return [f"arn:aws:sqs:{place}:{url.rpartition('/')[2]}"] if url else ["*"]
+
+
 _RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
     "cognito-idp": _user_pool,
     "events": lambda params, place: _event_buses(params, place) or ["*"],
@@ -83,6 +88,7 @@ _RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
     "logs": _log_stream,
     "secretsmanager": _parameter_arn("SecretId"),
     "sns": _parameter_arn("TopicArn"),
+    "sqs": _queue,
     "ssm": _parameter,
     "stepfunctions": _state_machine,
     "sts": _parameter_arn("RoleArn"),

@@ -13,13 +13,14 @@ from .cognito import UserPool, UserPoolClient, UserPoolDomain, UserPoolGroup, Us
 from .functions import Function, Permission
 from .iam import ManagedPolicy, OidcProvider, Role, RolePolicy
 from .kind import Kind, Place, Properties, Resource
-from .storage import Bucket, DynamoTable, LogGroup
+from .storage import Bucket, DynamoTable, LogGroup, Queue
 from .workflow import EventBus, StateMachine
 
 INERT = {
     "AWS::S3::BucketPolicy": ("its statements deny plain HTTP, and the local cloud has no HTTPS; IAM policies decide"),
     "AWS::CloudWatch::Alarm": "nobody is alarmed on one machine",
     "AWS::CloudWatch::Dashboard": "there is no console to show it; the local report stands in",
+    "AWS::Lambda::EventInvokeConfig": "failed events are tried twice more, as where nothing is configured",
     "AWS::Logs::MetricFilter": "metrics are read from the log lines themselves",
     "AWS::Logs::QueryDefinition": "there is no console to run it in",
 }
@@ -60,6 +61,7 @@ KINDS: Mapping[str, Kind] = {
     "AWS::Lambda::Permission": Permission(),
     "AWS::Logs::LogGroup": LogGroup(),
     "AWS::S3::Bucket": Bucket(),
+    "AWS::SQS::Queue": Queue(),
     "AWS::StepFunctions::StateMachine": StateMachine(),
     **dict.fromkeys(INERT, Inert()),
 }

@@ -1,6 +1,7 @@
 """Lambda: functions and who may invoke them."""
 
 import json
+from typing import Any
 
 from moto.awslambda.utils import get_backend as lambda_backend
 
@@ -12,6 +13,13 @@ def _require_code(place: Place, code: Properties) -> None:
     if not code.get("S3Bucket") or not code.get("S3Key"):
         raise UnsupportedChange("AWS::Lambda::Function: Code needs S3Bucket and S3Key")
     require_object(place, code["S3Bucket"], code["S3Key"])
+
+
+def _note(function: Any, properties: Properties) -> None:
+    """Keep with the function what moto doesn't: where its lines and its failed events go."""
+    logging = properties.get("LoggingConfig", {})
+    function.log_group = logging.get("LogGroup") or f"/aws/lambda/{function.function_name}"
+    function.dead_letter_arn = properties.get("DeadLetterConfig", {}).get("TargetArn")
 
 
 class Function(Kind):
@@ -29,6 +37,7 @@ class Function(Kind):
                 "Tags": tags,
             }
         )
+        _note(function, properties)
         return Resource(function.function_name, {"Arn": function.function_arn})
 
     def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
@@ -36,6 +45,7 @@ class Function(Kind):
         function = lambda_backend(place.account, place.region).get_function(resource.physical_id)
         function.update_configuration(dict(properties))
         function.environment_vars = properties.get("Environment", {}).get("Variables", {})
+        _note(function, properties)
         if properties["Code"] != former["Code"]:
             function.update_function_code(dict(properties["Code"]))
         return resource

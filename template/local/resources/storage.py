@@ -1,9 +1,12 @@
-"""DynamoDB tables, S3 buckets and CloudWatch log groups."""
+"""DynamoDB tables, S3 buckets, SQS queues and CloudWatch log groups."""
+
+from typing import Any
 
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.table import Table
 from moto.logs.models import logs_backends
 from moto.s3.models import FakeBucket, s3_backends
+from moto.sqs.models import sqs_backends
 
 from .kind import Kind, Place, Properties, Resource, UnsupportedChange
 
@@ -116,6 +119,35 @@ class Bucket(Kind):
             backend.put_public_access_block(name, properties["PublicAccessBlockConfiguration"])
         if "VersioningConfiguration" in properties:
             backend.put_bucket_versioning(name, properties["VersioningConfiguration"]["Status"])
+
+
+class Queue(Kind):
+    """AWS::SQS::Queue, standard."""
+
+    replaced_by = frozenset({"QueueName", "FifoQueue"})
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        backend = sqs_backends[place.account][place.region]
+        name = properties.get("QueueName") or place.name(80)
+        queue = backend.create_queue(name, **self._attributes(properties))
+        url = f"https://sqs.{place.region}.amazonaws.com/{place.account}/{name}"
+        return Resource(url, {"Arn": queue.queue_arn, "QueueName": name, "QueueUrl": url}, detail=name)
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        queue = sqs_backends[place.account][place.region].get_queue(resource.detail)
+        queue._set_attributes(self._attributes(properties))
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        sqs_backends[place.account][place.region].delete_queue(resource.detail)
+
+    @staticmethod
+    def _attributes(properties: Properties) -> dict[str, Any]:
+        return {
+            name: str(properties[name])
+            for name in ("MessageRetentionPeriod", "VisibilityTimeout")
+            if name in properties
+        }
 
 
 class LogGroup(Kind):

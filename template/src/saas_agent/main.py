@@ -23,6 +23,7 @@ from saas_agent.errors import (
     Reason,
     Refused,
 )
+from saas_agent.metering.hooks import metered
 from saas_agent.metering.record import plain
 from saas_agent.metering.usage import Usage, write_stdout
 from saas_agent.settings import Settings
@@ -47,7 +48,7 @@ def answer(platform: wiring.Platform, payload: object, context: RequestContext) 
         tier = platform.standing.tier_of(access)
         usage.identify(tier=tier.name)
         _require_within(tier, prompt)
-        doors = wiring.open_doors(platform.settings, access)
+        doors = wiring.open_doors(platform.settings, metered(access, usage))
         yield {"type": "accepted", "session_id": session_id}
         for event in _one_by_one(
             converse(

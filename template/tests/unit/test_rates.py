@@ -14,6 +14,7 @@ from saas_agent.tenancy.tiers import load_tiers
 MILLION = 1_000_000
 ENTRY = 'model = "maker.model-v1:0"\nfrom = 2026-01-01\n'
 PRICES = 'input = "3.00"\noutput = "15.00"\ncache_read = "0.30"\ncache_write = "3.75"\n'
+OPERATION = '[[operations]]\noperation = "memory.CreateEvent"\nfrom = 2026-01-01\nprice = "0.25"\n'
 
 
 def at(year: int, month: int, day: int) -> datetime:
@@ -55,6 +56,13 @@ def test_the_day_is_taken_in_utc(tmp_path: Path) -> None:
     rates = card(tmp_path, entry("m", "2026-01-01", "1") + entry("m", "2026-06-01", "2"))
     just_after_midnight_in_the_east = datetime(2026, 6, 1, 1, tzinfo=timezone(timedelta(hours=9)))
     assert rates.cost("m", Tokens(MILLION), just_after_midnight_in_the_east).amount == 1
+
+
+def test_operations_are_priced_by_the_thousand_and_unpriced_where_there_is_no_entry(tmp_path: Path) -> None:
+    rates = card(tmp_path, f"[[rates]]\n{ENTRY}{PRICES}{OPERATION}")
+    assert rates.operation_cost("memory.CreateEvent", 3, at(2026, 2, 1)).amount == Decimal("0.00075")
+    assert rates.operation_cost("memory.CreateEvent", 3, at(2025, 2, 1)).amount is None
+    assert rates.operation_cost("memory.ListActors", 3, at(2026, 2, 1)).amount is None
 
 
 def test_a_model_without_an_entry_is_unpriced_and_not_free(tmp_path: Path) -> None:
@@ -113,6 +121,11 @@ def test_an_entry_of_another_region_is_no_price_here(tmp_path: Path) -> None:
         (f"[[rates]]\n{ENTRY}{PRICES}".replace("01-01", "01-01T00:00:00"), "expected a day"),
         (f'[[rates]]\nregion = ""\n{ENTRY}{PRICES}', "model and region"),
         (f"[[rates]]\n{ENTRY}{PRICES}" * 2, "entry 2: a second price"),
+        (f"[[rates]]\n{ENTRY}{PRICES}".replace('"3.00"', '"0.0000000001"'), "at most 9 decimals"),
+        (f"[[rates]]\n{ENTRY}{PRICES}operations = 3\n", "entry 1: missing or unknown keys"),
+        (f"[[rates]]\n{ENTRY}{PRICES}[[operations]]\noperation = 'x'\n", "operation 1: missing or unknown keys"),
+        (f"[[rates]]\n{ENTRY}{PRICES}{OPERATION.replace('0.25', 'free')}", "operation 1: price is 'free'"),
+        (f"[[rates]]\n{ENTRY}{PRICES}{OPERATION * 2}", "operation 2: a second price of memory.CreateEvent"),
     ],
 )
 def test_a_malformed_card_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:

@@ -4,7 +4,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,29 @@ from saas_agent.control_plane import cli, connection
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.onboarding import Tenants
 from saas_agent.control_plane.progress import waiting
-from saas_agent.metering.rates import RateCard
+from saas_agent.metering.ledger import LedgerWriter, entry_of, rejected
+from saas_agent.metering.rates import RUNTIME, OperationRate, RateCard, parse_rates
+from saas_agent.metering.record import read
 from saas_agent.metering.usage import Meter
 from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 
-GROUP = "/aws/bedrock-agentcore/runtimes/desk-DEFAULT"
 TIER, OTHER_TIER = list(load_tiers())[:2]
 ONBOARD = ("onboard", "acme", "--tier", TIER, "--admin", "ann@acme.example")
 
-SERVICES = ("dynamodb", "cognito-idp", "logs", "cloudformation")
+SERVICES = ("dynamodb", "cognito-idp", "sqs", "lambda", "cloudformation")
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 def template(pool_id: str) -> str:
-    outputs = {"RegistryTable": "registry", "UserPoolId": pool_id, "RuntimeLogGroup": GROUP}
+    outputs = {
+        "RegistryTable": "registry",
+        "UserPoolId": pool_id,
+        "LedgerTable": "ledger",
+        "LedgerDeadLetters": "https://sqs.example/123456789012/dead-letters",
+        "LedgerFunctionArn": "ledger",
+    }
     return json.dumps(
         {
             "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
@@ -69,24 +77,25 @@ def platform(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def deploy(clients: dict[str, Any]) -> None:
-    clients["dynamodb"].create_table(
-        TableName="registry",
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[
-            {"AttributeName": "pk", "KeyType": "HASH"},
-            {"AttributeName": "sk", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-        ],
-    )
+    for name in ("registry", "ledger"):
+        clients["dynamodb"].create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+        )
+    clients["sqs"].create_queue(QueueName="dead-letters")
     pool = clients["cognito-idp"].create_user_pool(
         PoolName="users",
         UsernameAttributes=["email"],
         Schema=[{"Name": "tenant_id", "AttributeDataType": "String", "Mutable": False}],
     )
-    clients["logs"].create_log_group(logGroupName=GROUP)
     clients["cloudformation"].create_stack(
         StackName=f"{load_placement().service}-dev-platform",
         TemplateBody=template(pool["UserPool"]["Id"]),
@@ -159,7 +168,7 @@ def test_onboarding_a_suspended_tenant_says_how_to_go_on(platform: dict[str, Any
     assert "`tenants resume acme`" in out
 
 
-@pytest.mark.parametrize("command", ["show", "suspend", "resume", "usage"])
+@pytest.mark.parametrize("command", ["show", "suspend", "resume", "usage", "bill"])
 def test_an_unknown_tenant_is_refused(platform: dict[str, Any], run: Run, command: str) -> None:
     assert_refused(run(command, "acme"), "there is no tenant acme")
 
@@ -211,31 +220,58 @@ def test_changes_and_lists_are_also_json(platform: dict[str, Any], run: Run) -> 
 
 
 def test_usage_is_what_the_meter_wrote(platform: dict[str, Any], run: Run) -> None:
-    for tenant_id in ("acme", "acme2"):
-        run("onboard", tenant_id, "--tier", TIER, "--admin", f"ann@{tenant_id}.example")
-    written: list[str] = []
-    meter = Meter("desk", "dev", RateCard.load(configuration.find("rates.toml")), written.append)
-    for tenant_id in ("acme", "acme2"):
-        with meter.invocation(tier=TIER, tenant_id=tenant_id, session_id="s", request_id="r") as usage:
-            usage.model_call("amazon.nova-lite-v1:0", 1_000_000, 0)
-            usage.model_call("unheard-of", 1, 1)
-    ship(platform, written)
+    count(platform, "acme", "acme2")
     status, out, _ = run("usage", "acme", "--output", "json")
     report = json.loads(out)
     assert status == 0
     (row,) = report["rows"]
     assert (row["tenant_id"], row["invocations"], row["model_calls"]) == ("acme", 1, 2)
-    assert (row["input_tokens"], row["cost_usd"], row["unpriced_calls"]) == (1_000_001, "0.06", 1)
+    assert (row["input_tokens"], row["cost_usd"], row["unpriced"]) == (1_000_001, "0.06", 1)
     status, out, _ = run("usage")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()[:3]] == ["tenant", "acme", "acme2"]
-    assert "2 model calls have no price: the cost is a lower bound." in out
+    assert "2 records have no price: the cost is a lower bound." in out
     assert run("usage", "--month", "2020-01")[1] == "Nothing was used in 2020-01.\n"
+    for option in (("--tier", "another"), ("--feature", "another")):
+        assert run("usage", *option)[1].startswith("Nothing was used")
+    assert run("usage", "--tier", TIER, "--feature", "support_desk")[1] == out
 
 
-def test_usage_records_that_could_not_be_read_are_said(platform: dict[str, Any], run: Run) -> None:
-    ship(platform, ['{"record":"usage","schema":1}'])
-    assert "1 usage records could not be read" in run("usage")[1]
+def test_a_tenant_that_used_nothing_and_one_that_there_never_was(platform: dict[str, Any], run: Run) -> None:
+    run(*ONBOARD)
+    assert run("usage", "acme")[1].startswith("Nothing was used")
+
+
+def test_a_bill_shows_what_it_is_made_of_and_which_prices_applied(platform: dict[str, Any], run: Run) -> None:
+    count(platform, "acme")
+    status, out, _ = run("bill", "acme", "--prices")
+    assert status == 0
+    assert "Total 0.06 USD (0.06), an estimate by rates.toml." in out
+    assert "1 calls have no price and are not in the total." in out
+    assert "0.06 input" in out and "no price" in out
+    drawn = json.loads(run("bill", "acme", "--output", "json")[1])
+    prices = {line["name"]: (line["priced_from"], line["prices"].get("input")) for line in drawn["lines"]}
+    assert prices["amazon.nova-lite-v1:0"] == ("2024-12-03", "0.06")
+    assert prices["unheard-of"] == (None, None)
+    assert (drawn["total_usd"], drawn["unpriced"]) == ("0.06", 1)
+
+
+def test_the_providers_bill_is_compared(platform: dict[str, Any], run: Run, tmp_path: Path) -> None:
+    count(platform, "acme")
+    export = tmp_path / "bill.csv"
+    export.write_text("tenant_id,cost_usd\nacme,0.066\n", encoding="utf-8")
+    assert run("reconcile", str(export))[1].splitlines()[1].split() == ["acme", "0.06", "0.066", "10.0"]
+    assert_refused(run("reconcile", str(tmp_path / "none.csv")), "No such file")
+
+
+def test_lines_that_were_no_good_are_said(platform: dict[str, Any], run: Run) -> None:
+    writer = LedgerWriter(platform["dynamodb"], "ledger")
+    writer.record([rejected("1", datetime.now(UTC), "json")])
+    assert "not counted: 1 for json." in run("usage")[1]
+
+
+def test_redrive_says_what_came_back(platform: dict[str, Any], run: Run) -> None:
+    assert run("redrive")[1] == "0 events were counted; 0 failed again and stay in the queue.\n"
 
 
 def test_a_stage_that_is_not_deployed_is_refused(platform: dict[str, Any], run: Run) -> None:
@@ -378,15 +414,18 @@ def test_a_step_that_takes_long_says_so_and_a_short_one_does_not(
     assert capsys.readouterr().err == "Reading ... 0 s\n"
 
 
-def ship(clients: dict[str, Any], messages: list[str]) -> None:
-    logs = clients["logs"]
-    logs.create_log_stream(logGroupName=GROUP, logStreamName="s")
-    now = int(datetime.now(UTC).timestamp() * 1000)
-    logs.put_log_events(
-        logGroupName=GROUP,
-        logStreamName="s",
-        logEvents=[{"timestamp": now, "message": message} for message in messages],
-    )
+def count(clients: dict[str, Any], *tenants: str) -> None:
+    """Two model calls of each tenant, one of them of a model without a price, in the ledger."""
+    written: list[str] = []
+    rates, _ = parse_rates(configuration.load("rates.toml"))
+    # The time that a test takes is not what it is about.
+    free = RateCard(rates, operations=[OperationRate(RUNTIME, "*", date(2020, 1, 1), Decimal(0))])
+    meter = Meter("desk", "dev", free, written.append)
+    for tenant_id in tenants:
+        with meter.invocation(tier=TIER, tenant_id=tenant_id, session_id="s", request_id="r") as usage:
+            usage.model_call("amazon.nova-lite-v1:0", 1_000_000, 0)
+            usage.model_call("unheard-of", 1, 1)
+    LedgerWriter(clients["dynamodb"], "ledger").record([entry_of(read(line.strip()), line) for line in written])
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

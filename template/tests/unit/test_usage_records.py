@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -18,11 +19,14 @@ from strands.hooks import AfterModelCallEvent, BeforeModelCallEvent, HookProvide
 from strands.models.model import Model
 from strands.types.exceptions import ModelThrottledException
 
+from saas_agent import configuration
 from saas_agent.errors import LIMIT_REACHED, TOKEN_EXPIRED, Refused
-from saas_agent.metering.hooks import UsageHooks
-from saas_agent.metering.rates import Cost, Rate, RateCard, Tokens
-from saas_agent.metering.record import InvocationCounts, Record, parse, plain
+from saas_agent.metering.hooks import UNKNOWN_TOOL, UsageHooks, metered
+from saas_agent.metering.rates import RUNTIME, Cost, OperationRate, Rate, RateCard, Tokens
+from saas_agent.metering.record import METRICS, Invocation, NewerSchema, Operation, Record, RecordError, plain, read
 from saas_agent.metering.usage import Meter, Usage
+from saas_agent.tenancy.access import TenantAccess
+from saas_agent.tenancy.tenant import TenantContext
 
 NOW = datetime(2026, 11, 24, 12, 30, 15, 123000, tzinfo=UTC)
 MODEL = "maker.model-v1:0"
@@ -45,7 +49,15 @@ RECORD = Record(
     outcome="ok",
     cost=Cost(Decimal("0.000205"), date(2026, 1, 1)),
 )
-INVOCATION = replace(RECORD, counts=InvocationCounts(2, 1, 30))
+INVOCATION = replace(RECORD, model_id=None, tokens=Tokens(), latency_ms=0, invocation=Invocation(2, 30))
+TOOL = replace(RECORD, model_id=None, tokens=Tokens(), operation=Operation("tool_call", "echo", 3, 1))
+MEMORY = replace(TOOL, operation=Operation("memory_operation", "memory.CreateEvent", 2, 0))
+RETRIEVAL = replace(TOOL, operation=Operation("retrieval", "knowledge_base.Retrieve", 1, 0))
+RECORDS = [RECORD, INVOCATION, TOOL, MEMORY, RETRIEVAL]
+OPERATION_RATES = [
+    OperationRate(RUNTIME, "*", date(2026, 1, 1), Decimal(0)),
+    OperationRate("memory.CreateEvent", "*", date(2026, 1, 1), Decimal("0.25")),
+]
 
 
 class Log:
@@ -59,13 +71,22 @@ class Log:
 
     @property
     def records(self) -> list[Record]:
-        records = [parse(text.removesuffix("\n")) for text in self.writes]
-        assert None not in records
-        return [record for record in records if record is not None]
+        return [read(text.removesuffix("\n")) for text in self.writes]
 
     @property
     def calls(self) -> list[Record]:
         return [record for record in self.records if record.kind == "model_call"]
+
+    @property
+    def operations(self) -> dict[str, tuple[int, int, Decimal | None]]:
+        """Name -> calls, errors, cost."""
+        found = [(record.operation, record.cost.amount) for record in self.records if record.operation]
+        return {operation.name: (operation.calls, operation.errors, cost) for operation, cost in found}
+
+    @property
+    def tokens(self) -> Tokens:
+        """Of all model calls."""
+        return sum((call.tokens for call in self.calls), Tokens())
 
     @property
     def invocation(self) -> Record:
@@ -80,7 +101,7 @@ def log() -> Log:
 
 @pytest.fixture
 def meter(log: Log) -> Meter:
-    return Meter("desk", "dev", RateCard([RATE]), log.write, lambda: NOW)
+    return Meter("desk", "dev", RateCard([RATE], operations=OPERATION_RATES), log.write, lambda: NOW)
 
 
 def invocation(meter: Meter) -> Any:
@@ -90,34 +111,49 @@ def invocation(meter: Meter) -> Any:
 # The record
 
 
-@pytest.mark.parametrize("record", [RECORD, INVOCATION])
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.kind)
 def test_a_record_is_one_line_that_reads_back_as_it_was(record: Record) -> None:
     line = record.to_line()
     assert "\n" not in line
-    assert parse(line) == record
+    assert read(line) == record
 
 
-def test_service_and_tier_are_the_only_dimensions() -> None:
-    for record in (RECORD, INVOCATION):
+def test_every_field_is_described() -> None:
+    described = set(
+        re.findall(r"`(\w+)`", (configuration.find("rates.toml").parent / "docs" / "metering.md").read_text())
+    )
+    for record in RECORDS:
+        assert set(json.loads(record.to_line())) - {"_aws"} <= described
+        assert record.kind in described
+
+
+def test_no_tenant_session_or_model_is_a_dimension() -> None:
+    for record in RECORDS:
         (directive,) = json.loads(record.to_line())["_aws"]["CloudWatchMetrics"]
-        assert directive["Dimensions"] == [["service", "tier"]]
+        assert directive["Dimensions"] == [["service", "stage", "tier"], ["service", "stage"]]
         assert directive["Namespace"] == "saas-agent"
 
 
 def test_every_metric_is_a_number_of_the_record_itself() -> None:
-    for record in (RECORD, INVOCATION):
+    for record in RECORDS:
         document = json.loads(record.to_line())
         assert document["_aws"]["Timestamp"] == int(NOW.timestamp() * 1000)
         for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
             assert type(document[metric["Name"]]) is int
 
 
-def test_no_metric_is_counted_by_both_kinds_of_record() -> None:
-    names = [
-        {metric["Name"] for metric in json.loads(line)["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
-        for line in (RECORD.to_line(), INVOCATION.to_line())
-    ]
-    assert not names[0] & names[1]
+def test_no_metric_is_counted_by_two_kinds_of_record() -> None:
+    names = [name for metrics in METRICS.values() for name in metrics]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "metric"),
+    [("internal", "Errors"), ("error", "Errors"), ("denied", "Denials"), ("limit_reached", "LimitsReached")],
+)
+def test_how_an_invocation_ended_is_a_metric(outcome: str, metric: str) -> None:
+    document = json.loads(replace(INVOCATION, outcome=outcome).to_line())
+    assert [document[name] for name in ("Errors", "Denials", "LimitsReached")].count(1) == document[metric] == 1
 
 
 def test_an_unpriced_record_says_null_and_not_zero() -> None:
@@ -135,27 +171,37 @@ def test_amounts_are_written_in_digits() -> None:
 
 
 def test_a_line_end_in_an_id_does_not_start_a_line_of_its_own() -> None:
-    assert "\n" not in replace(RECORD, session_id='x\n{"record":"usage"}').to_line()
+    line = replace(RECORD, session_id='x\n{"record":"saas_usage"}').to_line()
+    assert "\n" not in line
+    with pytest.raises(RecordError):
+        read(line)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"record": "other"},
-        {"schema": 2},
+        {"schema": 0},
+        {"schema": "1"},
         {"id": ""},
         {"kind": "guess"},
+        {"kind": "model_call"},
         {"at": "yesterday"},
         {"at": "2026-11-24T12:30:15"},
         {"tenant_id": ""},
         {"tenant_id": ["acme"]},
-        {"InputTokens": -1},
-        {"InputTokens": "1"},
-        {"InputTokens": True},
-        {"OutputTokens": 1.5},
+        {"tenant_id": "Acme"},
+        {"tier": "a#b"},
+        {"DurationMs": -1},
+        {"DurationMs": "1"},
+        {"DurationMs": True},
+        {"DurationMs": 1.5},
+        {"DurationMs": 10**13},
         {"cost_usd": "lots"},
         {"cost_usd": "NaN"},
         {"cost_usd": "-1"},
+        {"cost_usd": "1e-30"},
+        {"cost_usd": "1e30"},
         {"cost_usd": 0.1},
         {"cost_usd": None},
         {"unpriced": True},
@@ -165,42 +211,120 @@ def test_a_line_end_in_an_id_does_not_start_a_line_of_its_own() -> None:
 )
 def test_a_malformed_record_is_not_read(change: dict[str, object]) -> None:
     document = json.loads(INVOCATION.to_line())
-    assert parse(json.dumps({**document, **change})) is None
+    with pytest.raises(RecordError):
+        read(json.dumps({**document, **change}))
 
 
-def test_a_record_that_lacks_a_field_is_not_read() -> None:
-    document = json.loads(INVOCATION.to_line())
-    for key in set(document) - {"_aws"}:
-        assert parse(json.dumps({k: v for k, v in document.items() if k != key})) is None, key
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.kind)
+def test_a_record_that_lacks_a_field_is_not_read(record: Record) -> None:
+    document = json.loads(record.to_line())
+    # These follow from the others; they are there for CloudWatch.
+    told = {"_aws", "Invocations", "Errors", "Denials", "LimitsReached", "Throttles", "UnpricedCalls"}
+    for key in set(document) - told:
+        with pytest.raises(RecordError):
+            read(json.dumps({k: v for k, v in document.items() if k != key}))
 
 
-@pytest.mark.parametrize("line", ["", "INFO started", "[]", "null", "{", '{"record":"usage"}'])
+@pytest.mark.parametrize("line", ["", "INFO started", "[]", "null", "{", '{"record":"saas_usage"}', "[" * 10**5])
 def test_other_lines_of_a_log_are_no_records(line: str) -> None:
-    assert parse(line) is None
+    with pytest.raises(RecordError):
+        read(line)
+
+
+def test_a_newer_schema_is_told_apart_from_a_broken_line() -> None:
+    with pytest.raises(NewerSchema):
+        read(RECORD.to_line().replace('"schema":1', '"schema":2'))
 
 
 # The meter
 
 
-def test_a_model_call_is_written_at_once_and_the_invocation_at_the_end(meter: Meter, log: Log) -> None:
+def test_a_model_call_is_written_at_once_and_the_rest_at_the_end(meter: Meter, log: Log) -> None:
     with invocation(meter) as usage:
         usage.model_call(MODEL, 100, 20, 3, 4, 7)
         assert [record.kind for record in log.records] == ["model_call"]
-        usage.tool_call()
+        usage.operation("tool_call", "echo")
+        usage.operation("tool_call", "echo", failed=True, latency_ms=5)
+        usage.operation("memory_operation", "memory.CreateEvent")
         usage.model_call(MODEL, 50, 10, latency_ms=5)
         usage.finish("ok")
-    assert [record.kind for record in log.records] == ["model_call", "model_call", "invocation"]
+    kinds = ["model_call", "model_call", "tool_call", "memory_operation", "invocation"]
+    assert [record.kind for record in log.records] == kinds
     assert log.calls[0].tokens == Tokens(100, 20, 3, 4)
     assert log.calls[0].cost == Cost(Decimal("0.0002053"), date(2026, 1, 1))
+    assert log.operations == {"echo": (2, 1, Decimal(0)), "memory.CreateEvent": (1, 0, Decimal("0.00025"))}
     whole = log.invocation
-    assert whole.tokens == Tokens(150, 30, 3, 4)
-    assert whole.cost == Cost(Decimal("0.0003053"), date(2026, 1, 1))
     assert (whole.tenant_id, whole.tier, whole.session_id) == ("acme", "basic", "s1")
-    assert (whole.request_id, whole.feature, whole.model_id) == ("r1", "support_desk", MODEL)
-    assert (whole.latency_ms, whole.outcome) == (12, "ok")
-    assert whole.counts is not None
-    assert (whole.counts.model_calls, whole.counts.tool_calls) == (2, 1)
-    assert len({record.id for record in log.records}) == 3
+    assert (whole.request_id, whole.feature, whole.outcome) == ("r1", "support_desk", "ok")
+    assert whole.invocation is not None
+    assert whole.invocation.model_calls == 2
+    assert len({record.id for record in log.records}) == 5
+
+
+def test_records_add_up_since_none_holds_what_another_holds(meter: Meter, log: Log) -> None:
+    with invocation(meter) as usage:
+        usage.model_call(MODEL, 100, 20)
+    assert (log.invocation.tokens, log.invocation.cost) == (Tokens(), Cost(Decimal(0), date(2026, 1, 1)))
+
+
+def test_the_runtimes_time_is_priced_and_exact(log: Log) -> None:
+    rates = RateCard([RATE], operations=[OperationRate(RUNTIME, "*", date(2026, 1, 1), Decimal("0.0000076"))])
+    with invocation(Meter("desk", "dev", rates, log.write, lambda: NOW)):
+        time.sleep(0.002)
+    spent = log.invocation.invocation
+    assert spent is not None
+    assert log.invocation.cost.amount == Decimal("0.0000000076") * spent.duration_ms > 0
+
+
+def test_an_operation_without_a_price_is_unpriced_and_a_failed_one_is_not_billed(meter: Meter, log: Log) -> None:
+    with invocation(meter) as usage:
+        usage.operation("memory_operation", "memory.Unheard")
+        usage.operation("memory_operation", "memory.CreateEvent", failed=True)
+    assert log.operations == {"memory.Unheard": (1, 0, None), "memory.CreateEvent": (1, 1, Decimal(0))}
+
+
+def test_what_is_to_be_settled_is_told_the_totals_and_spoils_nothing(meter: Meter, log: Log) -> None:
+    told: list[Any] = []
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("not settled")
+
+    with pytest.raises(Refused), invocation(meter) as usage:
+        usage.when_closed(fail)
+        usage.when_closed(told.append)
+        usage.model_call(MODEL, 1, 1)
+        raise Refused(LIMIT_REACHED)
+    assert [totals.tokens for totals in told] == [Tokens(1, 1)]
+    assert log.invocation.outcome == "limit_reached"
+
+
+class Memory:
+    """A boto3 client's stand-in, and the session that makes it."""
+
+    def client(self, *_: Any, **__: Any) -> "Memory":
+        return self
+
+    def create_event(self, **_: Any) -> str:
+        return "created"
+
+    def list_events(self, **_: Any) -> str:
+        raise client_error("AccessDeniedException")
+
+    def list_actors(self, **_: Any) -> str:
+        return "not metered"
+
+
+def test_operations_of_billed_services_are_metered_at_their_clients(meter: Meter, log: Log) -> None:
+    session: Any = Memory()
+    access = TenantAccess(TenantContext("acme", "basic", "user", 0), session)
+    with invocation(meter) as usage:
+        client = metered(access, usage).client("bedrock-agentcore")
+        assert client.create_event(memoryId="m") == "created"
+        with pytest.raises(ClientError):
+            client.list_events()
+        client.list_actors()
+        assert metered(access, usage).client("s3") is session
+    assert log.operations == {"memory.CreateEvent": (1, 0, Decimal("0.00025")), "memory.ListEvents": (1, 1, None)}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +343,7 @@ def test_an_invocation_that_breaks_off_is_recorded_and_its_exception_goes_on(
     with pytest.raises(type(error)), invocation(meter) as usage:
         usage.model_call(MODEL, 1, 1)
         raise error
-    assert (log.invocation.outcome, log.invocation.tokens) == (outcome, Tokens(1, 1))
+    assert (log.invocation.outcome, log.tokens) == (outcome, Tokens(1, 1))
 
 
 def test_the_first_outcome_stands(meter: Meter, log: Log) -> None:
@@ -230,14 +354,7 @@ def test_the_first_outcome_stands(meter: Meter, log: Log) -> None:
     assert log.invocation.outcome == "limit_reached"
 
 
-def test_an_invocation_without_a_model_call_costs_nothing(meter: Meter, log: Log) -> None:
-    with invocation(meter):
-        pass
-    assert log.invocation.cost == Cost(Decimal(0), None)
-    assert log.invocation.model_id is None
-
-
-def test_one_unpriced_call_makes_the_invocations_cost_unknown(meter: Meter, log: Log) -> None:
+def test_one_unpriced_call_makes_the_total_unknown(meter: Meter, log: Log) -> None:
     with invocation(meter) as usage:
         usage.model_call(MODEL, 100, 20)
         assert usage.totals.cost == Decimal("0.0002")
@@ -245,8 +362,6 @@ def test_one_unpriced_call_makes_the_invocations_cost_unknown(meter: Meter, log:
         assert usage.totals.cost is None
         assert usage.totals.tokens == Tokens(200, 40)
     assert [record.cost.amount for record in log.calls] == [Decimal("0.0002"), None]
-    assert log.invocation.cost == Cost(None, None)
-    assert log.invocation.model_id is None
 
 
 def test_an_invocation_that_is_refused_before_its_tenant_is_known_is_recorded(meter: Meter, log: Log) -> None:
@@ -283,7 +398,7 @@ def test_each_record_is_one_write_and_none_is_lost_between_threads(
         def work() -> None:
             for _ in range(300):
                 usage.model_call(MODEL, 1, 1)
-                usage.tool_call()
+                usage.operation("tool_call", "echo")
 
         threads = [threading.Thread(target=work) for _ in range(8)]
         for thread in threads:
@@ -292,9 +407,8 @@ def test_each_record_is_one_write_and_none_is_lost_between_threads(
             thread.join()
     assert all(text.count("\n") == 1 and text.endswith("\n") for text in log.writes)
     assert len(log.calls) == 2400
-    assert log.invocation.tokens == Tokens(2400, 2400)
-    assert log.invocation.counts is not None
-    assert log.invocation.counts.tool_calls == 2400
+    assert log.tokens == Tokens(2400, 2400)
+    assert log.operations == {"echo": (2400, 0, Decimal(0))}
 
 
 # The agent loop
@@ -353,6 +467,16 @@ def echo(text: str) -> str:
     return text
 
 
+@tool
+def fail(text: str) -> str:
+    """Fails.
+
+    Args:
+        text: anything
+    """
+    raise RuntimeError(text)
+
+
 class Hook(HookProvider):
     """Calls functions before and after the model."""
 
@@ -369,7 +493,7 @@ class Hook(HookProvider):
 def agent(usage: Usage, *turns: Turn, hooks: tuple[Hook, ...] = ()) -> Agent:
     return Agent(
         model=Scripted(*turns),
-        tools=[echo],
+        tools=[echo, fail],
         hooks=[UsageHooks(usage, MODEL), *hooks],
         callback_handler=None,
         retry_strategy=None,
@@ -388,13 +512,16 @@ def test_every_model_call_and_tool_call_of_an_agent_is_metered(meter: Meter, log
     assert [record.latency_ms for record in log.calls] == [7, 7]
     assert [record.outcome for record in log.calls] == ["ok", "ok"]
     assert [record.model_id for record in log.calls] == [MODEL, MODEL]
-    counts = log.invocation.counts
-    assert counts is not None
-    assert (counts.model_calls, counts.tool_calls) == (2, 1)
-    assert log.invocation.tokens == Tokens(200, 40, 3, 4)
+    assert log.operations == {"echo": (1, 0, Decimal(0))}
     spent = result.metrics.latest_agent_invocation
     assert spent is not None
-    assert spent.usage["inputTokens"] == log.invocation.tokens.input
+    assert spent.usage["inputTokens"] == log.tokens.input == 200
+
+
+def test_a_tool_that_fails_and_one_that_there_isnt_are_counted_as_errors(meter: Meter, log: Log) -> None:
+    with invocation(meter) as usage:
+        agent(usage, {"tool": "fail"}, {"tool": "tool_of_its_own"}, {"text": "done"})("hello")
+    assert log.operations == {"fail": (1, 1, Decimal(0)), UNKNOWN_TOOL: (1, 1, Decimal(0))}
 
 
 def test_no_prompt_and_no_answer_is_in_a_record(meter: Meter, log: Log) -> None:
@@ -408,17 +535,18 @@ def test_a_run_that_a_limit_ends_is_metered_up_to_there(meter: Meter, log: Log) 
         turns: list[Turn] = [{"tool": "echo"}] * 5
         result = agent(usage, *turns)("hello", limits={"turns": 2})
     assert result.stop_reason == "limit_turns"
-    assert log.invocation.tokens == Tokens(200, 40)
+    assert log.tokens == Tokens(200, 40)
     assert len(log.calls) == 2
 
 
 def test_a_call_that_bedrock_turned_down_used_nothing(meter: Meter, log: Log) -> None:
-    for error in (client_error("ValidationException"), ModelThrottledException("slow down")):
+    cases = {"error": client_error("ValidationException"), "throttled": ModelThrottledException("slow down")}
+    for outcome, error in cases.items():
         log.writes.clear()
         with pytest.raises(type(error)), invocation(meter) as usage:
             agent(usage, {"raises": error})("hello")
         (call,) = log.calls
-        assert (call.outcome, call.tokens, call.cost.amount) == ("error", Tokens(), Decimal(0))
+        assert (call.outcome, call.tokens, call.cost.amount) == (outcome, Tokens(), Decimal(0))
         assert log.invocation.outcome == "error"
 
 
@@ -431,8 +559,8 @@ def test_a_call_that_broke_off_in_its_stream_has_no_known_cost(meter: Meter, log
         with pytest.raises(type(error)), invocation(meter) as usage:
             agent(usage, {"text": "half", "breaks": error})("hello")
         (call,) = log.calls
-        assert (call.outcome, call.tokens, call.cost) == ("error", Tokens(), Cost(None, None))
-        assert log.invocation.cost == Cost(None, None)
+        assert (call.tokens, call.cost) == (Tokens(), Cost(None, None))
+        assert call.outcome == ("throttled" if error is throttled else "error")
 
 
 def test_a_retried_call_is_metered_each_time(meter: Meter, log: Log) -> None:
@@ -507,8 +635,8 @@ def test_a_task_that_is_cancelled_in_its_stream_is_metered(meter: Meter, log: Lo
     asyncio.run(run())
     assert [record.outcome for record in log.calls] == ["ok", "cancelled"]
     assert log.invocation.outcome == "cancelled"
-    assert log.invocation.tokens == Tokens(100, 20)
-    assert log.invocation.cost == Cost(None, None)
+    assert log.tokens == Tokens(100, 20)
+    assert [record.cost.amount for record in log.calls] == [Decimal("0.0002"), None]
 
 
 def test_a_stream_that_its_reader_closes_is_metered(meter: Meter, log: Log) -> None:
@@ -526,7 +654,7 @@ def test_a_stream_that_its_reader_closes_is_metered(meter: Meter, log: Log) -> N
 
     asyncio.run(read_a_little())
     assert [record.outcome for record in log.records] == ["cancelled", "cancelled"]
-    assert log.invocation.cost == Cost(None, None)
+    assert log.calls[0].cost == Cost(None, None)
 
 
 def test_ids_of_records_are_uuids(meter: Meter, log: Log) -> None:

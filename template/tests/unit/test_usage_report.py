@@ -1,137 +1,137 @@
-"""The usage report: exact sums, each record once, and no word where nothing is known."""
+"""Usage, bills and reconciliation from the ledger's rows: exact sums by dated prices."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from saas_agent.control_plane.errors import ControlPlaneError
-from saas_agent.control_plane.report import Month, read_log, usage_report
-from saas_agent.metering.rates import Cost, Tokens
-from saas_agent.metering.record import InvocationCounts, Record
+from saas_agent.control_plane.report import Month, bill, read_export, reconcile, usage_report
+from saas_agent.metering.ledger import NOBODY, Row
+from saas_agent.metering.rates import RUNTIME, OperationRate, Rate, RateCard, Tokens
 
 NOVEMBER = Month(2026, 11)
-NOW = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
-GROUP = "/aws/bedrock-agentcore/runtimes/desk-DEFAULT"
+MODEL = "maker.model-v1:0"
+MILLION = 1_000_000
 
 
-def model_call(tenant_id: str | None = "acme", cost: str | None = "0.1", **fields: Any) -> Record:
-    amount = None if cost is None else Decimal(cost)
-    record = Record(
-        id=str(uuid4()),
-        at=NOW,
-        service="desk",
-        stage="dev",
-        tier="basic",
-        tenant_id=tenant_id,
-        session_id=None,
-        request_id=None,
-        feature="support_desk",
-        model_id="m",
-        tokens=Tokens(100, 20, 3, 4),
-        latency_ms=5,
-        outcome="ok",
-        cost=Cost(amount, date(2026, 1, 1)),
-    )
-    return replace(record, **fields)
+def model_calls(tenant_id: str = "acme", day: int = 24, **fields: Any) -> Row:
+    row = Row(
+        tenant_id, date(2026, 11, day), "basic", "support_desk", "model_call", MODEL,
+        calls=2, tokens=Tokens(MILLION, 20, 3, 4), cost_usd=Decimal("0.1"),
+    )  # fmt: skip
+    return replace(row, **fields)
 
 
-def invocation(tenant_id: str | None = "acme", outcome: str = "ok", **fields: Any) -> Record:
-    counts = InvocationCounts(model_calls=2, tool_calls=3, duration_ms=9)
-    return model_call(tenant_id, counts=counts, outcome=outcome, **fields)
+def other(kind: Any, name: str, calls: int, **fields: Any) -> Row:
+    return model_calls(kind=kind, name=name, calls=calls, **{"tokens": Tokens(), "cost_usd": Decimal(0), **fields})
 
 
-def lines(*records: Record) -> list[str]:
-    return [record.to_line() + "\n" for record in records]
+def rate(start: date, price: str) -> Rate:
+    return Rate(MODEL, "*", start, Decimal(price), Decimal(0), Decimal(0), Decimal(0))
 
 
-def test_model_calls_and_invocations_are_summed_and_nothing_is_counted_twice() -> None:
-    report = usage_report(lines(model_call(), model_call(cost="0.2"), invocation()), NOVEMBER)
-    (row,) = report.rows
-    assert (row.tenant_id, row.tier, row.feature, row.month) == (
-        "acme",
-        "basic",
-        "support_desk",
-        "2026-11",
-    )
-    assert (row.invocations, row.model_calls, row.tool_calls, row.not_ok) == (1, 2, 3, 0)
-    assert row.tokens == Tokens(200, 40, 6, 8)
-    assert row.cost == Decimal("0.3")
+def card(*rates: Rate) -> RateCard:
+    start = date(2026, 1, 1)
+    prices = {RUNTIME: "0.0000076", "memory.CreateEvent": "0.25"}
+    return RateCard(rates, operations=[OperationRate(name, "*", start, Decimal(text)) for name, text in prices.items()])
 
 
-def test_a_record_that_is_delivered_twice_counts_once_in_any_order() -> None:
-    once = lines(model_call(), invocation(), model_call("globex"), invocation("globex"))
-    reference = usage_report(once, NOVEMBER)
-    assert usage_report([*once, *reversed(once)], NOVEMBER) == reference
-    assert usage_report(reversed(once), NOVEMBER) == reference
-
-
-def test_many_small_amounts_add_up_exactly() -> None:
-    report = usage_report(lines(*(model_call(cost="0.0000001") for _ in range(1000))), NOVEMBER)
-    assert report.rows[0].cost == Decimal("0.0001")
-
-
-def test_unpriced_calls_are_counted_and_not_taken_as_free() -> None:
-    (row,) = usage_report(lines(model_call(), model_call(cost=None)), NOVEMBER).rows
-    assert (row.model_calls, row.unpriced_calls, row.cost) == (2, 1, Decimal("0.1"))
-
-
-def test_refused_cancelled_and_failed_invocations_are_counted_apart() -> None:
-    records = [invocation(outcome=outcome) for outcome in ("ok", "limit_reached", "error")]
-    (row,) = usage_report(lines(*records), NOVEMBER).rows
-    assert (row.invocations, row.not_ok) == (3, 2)
-
-
-def test_rows_are_by_tenant_tier_and_feature() -> None:
-    report = usage_report(
-        lines(
-            model_call("globex"),
-            model_call("acme2"),
-            model_call("acme", tier="premium"),
-            model_call("acme", feature="search"),
-            model_call("acme"),
-        ),
+def test_a_months_rows_are_summed_by_tenant_tier_and_feature() -> None:
+    rows = usage_report(
+        [
+            model_calls("globex"),
+            model_calls("acme2"),
+            model_calls(tier="premium"),
+            model_calls(feature="search"),
+            model_calls(day=1),
+            model_calls(name="another", unpriced=1, cost_usd=Decimal("0.2")),
+            other("invocation", "ok", 3, latency_ms=90),
+            other("invocation", "limit_reached", 1, errors=1, latency_ms=1),
+            other("tool_call", "lookup", 5),
+            other("memory_operation", "memory.CreateEvent", 6),
+            other("retrieval", "memory.RetrieveMemoryRecords", 7),
+        ],
         NOVEMBER,
     )
-    assert [(row.tenant_id, row.tier, row.feature) for row in report.rows] == [
+    assert [(row.tenant_id, row.tier, row.feature) for row in rows] == [
         ("acme", "basic", "search"),
         ("acme", "basic", "support_desk"),
         ("acme", "premium", "support_desk"),
         ("acme2", "basic", "support_desk"),
         ("globex", "basic", "support_desk"),
     ]
+    acme = rows[1]
+    assert (acme.invocations, acme.not_ok, acme.runtime_ms) == (4, 1, 91)
+    assert (acme.model_calls, acme.tool_calls, acme.memory_operations, acme.retrievals) == (4, 5, 6, 7)
+    assert (acme.tokens, acme.cost, acme.unpriced) == (Tokens(2 * MILLION, 40, 6, 8), Decimal("0.3"), 1)
 
 
-def test_one_tenants_report_holds_no_other_tenant_nor_its_prefix_twin() -> None:
-    records = lines(model_call("acme"), model_call("acme2"), model_call("globex"))
-    assert [row.tenant_id for row in usage_report(records, NOVEMBER, "acme").rows] == ["acme"]
+def test_who_was_refused_before_their_tenant_was_known_has_a_row_without_a_tenant() -> None:
+    rows = usage_report([other("invocation", "invalid_token", 2, tenant_id=NOBODY)], NOVEMBER)
+    assert [(row.tenant_id, row.not_ok) for row in rows] == [("", 2)]
 
 
-def test_invocations_refused_before_their_tenant_was_known_have_a_row_of_their_own() -> None:
-    unknown = invocation(outcome="invalid_token", tenant_id=None, tier="unknown")
-    records = lines(invocation(), unknown)
-    assert [row.tenant_id for row in usage_report(records, NOVEMBER).rows] == ["", "acme"]
-    assert [row.tenant_id for row in usage_report(records, NOVEMBER, "acme").rows] == ["acme"]
+def test_each_day_is_billed_by_the_entry_that_held_on_it() -> None:
+    drawn = bill(
+        [model_calls(day=9), model_calls(day=10), model_calls(day=11)],
+        card(rate(date(2026, 1, 1), "1.00"), rate(date(2026, 11, 10), "3.00")),
+    )
+    assert [(line.priced_from, line.prices["input"], line.amount) for line in drawn.lines] == [
+        (date(2026, 1, 1), Decimal("1.00"), Decimal(1)),
+        (date(2026, 11, 10), Decimal("3.00"), Decimal(6)),
+    ]
+    assert (drawn.amount, drawn.total, drawn.metered) == (Decimal(7), Decimal("7.00"), Decimal("0.3"))
 
 
-def test_a_month_ends_at_midnight_utc() -> None:
-    first = datetime(2026, 11, 1, tzinfo=UTC)
-    moments = [first - timedelta(milliseconds=1), first, NOVEMBER.end - timedelta(milliseconds=1)]
-    records = [model_call(at=moment) for moment in [*moments, NOVEMBER.end]]
-    assert usage_report(lines(*records), NOVEMBER).rows[0].model_calls == 2
+def test_a_price_that_came_later_is_charged_and_calls_that_told_no_tokens_stay_unpriced() -> None:
+    missing = model_calls(unpriced=2, untold=1, cost_usd=Decimal(0))
+    assert (bill([missing], card()).unpriced, bill([missing], card()).amount) == (2, Decimal(0))
+    drawn = bill([missing], card(rate(date(2026, 1, 1), "1.00")))
+    assert (drawn.unpriced, drawn.amount, drawn.metered) == (1, Decimal(1), Decimal(0))
 
 
-def test_lines_that_claim_to_be_records_but_are_not_are_said() -> None:
-    broken = model_call().to_line().replace('"InputTokens":100', '"InputTokens":-1')
-    report = usage_report([broken, "INFO started", json.dumps({"message": "usage"})], NOVEMBER)
-    assert (report.rows, report.unreadable) == ([], 1)
+def test_operations_and_the_runtimes_time_are_billed_and_tools_are_not() -> None:
+    rows = [
+        other("invocation", "ok", 1, latency_ms=1500),
+        other("invocation", "denied", 1, latency_ms=500),
+        other("memory_operation", "memory.CreateEvent", 5, errors=1),
+        other("tool_call", "lookup", 9),
+    ]
+    drawn = bill(rows, card())
+    assert {line.name: line.amount for line in drawn.lines} == {
+        RUNTIME: Decimal("0.0000152"),
+        "memory.CreateEvent": Decimal("0.001"),
+    }
+
+
+def test_a_bill_is_rounded_once() -> None:
+    rows = [model_calls(tenant, tokens=Tokens(4000)) for tenant in ("a-a", "b-b", "c-c")]
+    assert bill(rows, card(rate(date(2026, 1, 1), "1.00"))).total == Decimal("0.01")
+
+
+def test_the_providers_bill_is_compared_by_tenant(tmp_path: Path) -> None:
+    path = tmp_path / "bill.csv"
+    path.write_text("tenant_id,usage,cost_usd\nacme,a,0.1\nacme,b,0.01\n,c,5\nglobex,d,1\n", encoding="utf-8")
+    rows = [model_calls(), other("memory_operation", "memory.CreateEvent", 1, cost_usd=Decimal(9)), model_calls("nil")]
+    found = {difference.tenant_id: difference for difference in reconcile(rows, read_export(path))}
+    assert found["acme"].share == Decimal("0.1")
+    assert (found[NOBODY].billed, found[NOBODY].share) == (Decimal(5), None)
+    assert (found["nil"].billed, found["nil"].share) == (Decimal(0), Decimal(-1))
+    assert set(found) == {"acme", "globex", "nil", NOBODY}
+
+
+@pytest.mark.parametrize("text", ["tenant,cost\na,1\n", "tenant_id,cost_usd\nacme,much\n", "tenant_id,cost_usd\na\n"])
+def test_an_export_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bill.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ControlPlaneError, match="tenant_id and cost_usd"):
+        read_export(path)
+    with pytest.raises(ControlPlaneError, match="No such file"):
+        read_export(tmp_path / "nowhere.csv")
 
 
 @pytest.mark.parametrize("text", ["2026-13", "2026-1", "26-01", "2026-01-01", "now", "", "0000-01"])
@@ -140,49 +140,5 @@ def test_what_is_no_month_is_refused(text: str) -> None:
         Month.parse(text)
 
 
-def test_a_december_is_followed_by_a_january() -> None:
-    assert Month.parse("2026-12").end == datetime(2027, 1, 1, tzinfo=UTC)
-    assert str(Month.parse("2026-12")) == "2026-12"
-
-
-@pytest.fixture
-def logs() -> Iterator[Any]:
-    with mock_aws():
-        session = boto3.Session("test", "test", region_name="eu-central-1")
-        logs = session.client("logs")
-        logs.create_log_group(logGroupName=GROUP)
-        yield logs
-
-
-def ship(logs: Any, stream: str, messages: list[str], at: datetime = NOW) -> None:
-    logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
-    events = [{"timestamp": int(at.timestamp() * 1000), "message": message} for message in messages]
-    for start in range(0, len(events), 5000):
-        logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events[start : start + 5000])
-
-
-def test_the_log_is_read_over_all_streams_and_pages(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = datetime.now(UTC)
-    month = Month.of(now)
-    for number in range(3):
-        ship(logs, f"s{number}", lines(*(model_call(at=now) for _ in range(4000))), now)
-    pages = 0
-    call = logs._make_api_call
-
-    def count(*arguments: Any) -> Any:
-        nonlocal pages
-        pages += 1
-        return call(*arguments)
-
-    monkeypatch.setattr(logs, "_make_api_call", count)
-    report = usage_report(read_log(logs, GROUP, month), month)
-    assert pages > 1
-    assert report.rows[0].model_calls == 12000
-
-
-def test_only_the_months_part_of_the_log_is_read(logs: Any) -> None:
-    now = datetime.now(UTC)
-    ship(logs, "now", lines(model_call(at=now)), now)
-    before = Month.of(Month.of(now).start - timedelta(days=1))
-    assert list(read_log(logs, GROUP, Month.of(now))) != []
-    assert list(read_log(logs, GROUP, Month.of(before.start - timedelta(days=1)))) == []
+def test_a_month_is_taken_in_utc() -> None:
+    assert str(Month.of(datetime(2026, 11, 30, 23, 59, tzinfo=UTC))) == "2026-11"

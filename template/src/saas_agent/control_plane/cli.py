@@ -9,19 +9,34 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from saas_agent import configuration
 from saas_agent.control_plane.connection import Connection, connect, connect_local, explain
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.onboarding import Change, Tenants
 from saas_agent.control_plane.progress import waiting
+from saas_agent.control_plane.redrive import redrive
 from saas_agent.control_plane.registry import Registry, TenantRecord, utc_now
-from saas_agent.control_plane.report import Month, UsageReport, UsageRow, read_log, usage_report
+from saas_agent.control_plane.report import (
+    Bill,
+    BillLine,
+    Month,
+    UsageRow,
+    bill,
+    read_export,
+    reconcile,
+    usage_report,
+)
 from saas_agent.control_plane.states import Status
 from saas_agent.control_plane.users import Users
 from saas_agent.errors import ConfigurationError
+from saas_agent.metering.ledger import NOBODY, LedgerReader, Row
+from saas_agent.metering.rates import RateCard
 from saas_agent.metering.record import plain
 from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
@@ -115,22 +130,81 @@ def _show(arguments: argparse.Namespace, connection: Connection) -> None:
 
 
 def _usage(arguments: argparse.Namespace, connection: Connection) -> None:
-    month = Month.parse(arguments.month) if arguments.month else Month.of(utc_now())
-    if arguments.tenant_id is not None:
-        _tenants(connection).show(arguments.tenant_id)
-    with waiting(f"Reading the usage records of {month}", sys.stderr):
-        lines = read_log(connection.client("logs"), connection.output("RuntimeLogGroup"), month)
-        report = usage_report(lines, month, arguments.tenant_id)
+    month = _month(arguments)
+    with waiting(f"Reading the ledger of {month}", sys.stderr):
+        rows = usage_report(_ledger_rows(arguments, connection, month), month)
+        rejected = _ledger(connection).rejected(str(month))
     if arguments.output == "json":
-        _print_json(
-            {
-                "month": str(month),
-                "rows": [_usage_json(row) for row in report.rows],
-                "unreadable": report.unreadable,
-            }
-        )
+        _print_json({"month": str(month), "rows": [_usage_json(row) for row in rows], "rejected": rejected})
         return
-    _print_usage(report, month)
+    _print_usage(rows, month)
+    if rejected:
+        reasons = ", ".join(f"{count} for {reason}" for reason, count in sorted(rejected.items()))
+        print(f"Lines that were no good and are not counted: {reasons}.")
+
+
+def _bill(arguments: argparse.Namespace, connection: Connection) -> None:
+    month = _month(arguments)
+    card = RateCard.load(configuration.find("rates.toml"), str(connection.session.region_name))
+    with waiting(f"Reading the ledger of {month}", sys.stderr):
+        drawn = bill(_ledger_rows(arguments, connection, month), card)
+    if arguments.output == "json":
+        _print_json(_bill_json(drawn, month))
+        return
+    _print_bill(drawn, month, prices=arguments.prices)
+
+
+def _reconcile(arguments: argparse.Namespace, connection: Connection) -> None:
+    month, billed = _month(arguments), read_export(arguments.export)
+    with waiting(f"Reading the ledger of {month}", sys.stderr):
+        differences = reconcile(_ledger(connection).rows(str(month)), billed)
+    rows = [
+        {
+            "tenant": difference.tenant_id,
+            "ledger_usd": plain(difference.ledger),
+            "billed_usd": plain(difference.billed),
+            "difference_percent": None if difference.share is None else f"{difference.share * 100:.1f}",
+        }
+        for difference in differences
+    ]
+    if arguments.output == "json":
+        _print_json(rows)
+        return
+    cells = [["-" if value is None else value for value in row.values()] for row in rows]
+    columns = ("tenant", "ledger USD", "billed USD", "difference %")
+    _print_table(columns, cells, nothing=f"No model was called in {month}, and none was billed.", texts=1)
+
+
+def _redrive(arguments: argparse.Namespace, connection: Connection) -> None:
+    with waiting("Bringing back events that failed", sys.stderr):
+        done = redrive(
+            connection.client("sqs"),
+            connection.output("LedgerDeadLetters"),
+            connection.client("lambda"),
+            connection.output("LedgerFunctionArn"),
+        )
+    if arguments.output == "json":
+        _print_json(asdict(done))
+        return
+    print(f"{done.counted} events were counted; {done.failed} failed again and stay in the queue.")
+    for reason in done.reasons:
+        print(f"  {reason}")
+
+
+def _month(arguments: argparse.Namespace) -> Month:
+    return Month.parse(arguments.month) if arguments.month else Month.of(utc_now())
+
+
+def _ledger(connection: Connection) -> LedgerReader:
+    return LedgerReader(connection.client("dynamodb"), connection.output("LedgerTable"))
+
+
+def _ledger_rows(arguments: argparse.Namespace, connection: Connection, month: Month) -> list[Row]:
+    """The rows of the month that the command asks for. A tenant that was deleted still has its usage."""
+    rows = list(_ledger(connection).rows(str(month), arguments.tenant_id))
+    if not rows and arguments.tenant_id is not None:
+        _tenants(connection).show(arguments.tenant_id)  # refuses a tenant that there never was
+    return [row for row in rows if arguments.tier in (None, row.tier) and arguments.feature in (None, row.feature)]
 
 
 def _tell(change: Change, done: str, output: str) -> None:
@@ -162,29 +236,27 @@ def _print_record(record: TenantRecord, output: str) -> None:
         print(f"{key.replace('_', ' '):<12}{value}")
 
 
-def _print_usage(report: UsageReport, month: Month) -> None:
+def _print_usage(rows: Sequence[UsageRow], month: Month) -> None:
     columns = (
-        ("tenant", "tier", "feature", "month", "invocations", "not ok", "model calls", "tool calls")
+        ("tenant", "tier", "feature", "month", "invocations", "not ok")
+        + ("model calls", "tool calls", "memory", "retrievals")
         + ("input", "output", "cache read", "cache write", "cost USD", "unpriced")
     )  # fmt: skip
-    cells = [_usage_cells(row) for row in report.rows]
+    cells = [_usage_cells(row) for row in rows]
     _print_table(columns, cells, nothing=f"Nothing was used in {month}.", texts=4)
-    unpriced = sum(row.unpriced_calls for row in report.rows)
-    if unpriced:
+    if unpriced := sum(row.unpriced for row in rows):
         print(
-            f"{unpriced} model calls have no price: the cost is a lower bound. "
-            "Add their models to rates.toml; calls that were cut off never tell their tokens."
+            f"{unpriced} records have no price: the cost is a lower bound. Add what is missing to rates.toml, and "
+            "`tenants bill` charges it; calls that were cut off never tell their tokens."
         )
-    if report.unreadable:
-        print(f"{report.unreadable} usage records could not be read and are not counted.")
 
 
 def _usage_cells(row: UsageRow) -> tuple[object, ...]:
     return (
-        *(row.tenant_id or "-", row.tier, row.feature, row.month),
-        *(row.invocations, row.not_ok, row.model_calls, row.tool_calls),
+        *(row.tenant_id or NOBODY, row.tier, row.feature, row.month, row.invocations, row.not_ok),
+        *(row.model_calls, row.tool_calls, row.memory_operations, row.retrievals),
         *(row.tokens.input, row.tokens.output, row.tokens.cache_read, row.tokens.cache_write),
-        *(plain(row.cost), row.unpriced_calls),
+        *(plain(row.cost), row.unpriced),
     )
 
 
@@ -193,6 +265,69 @@ def _usage_json(row: UsageRow) -> dict[str, Any]:
     tokens = values.pop("tokens")
     cost = plain(values.pop("cost"))
     return {**values, **{f"{key}_tokens": count for key, count in tokens.items()}, "cost_usd": cost}
+
+
+def _print_bill(drawn: Bill, month: Month, *, prices: bool) -> None:
+    columns = ("tenant", "tier", "feature", "what", "priced from", "calls", "tokens", "USD")
+    cells = [
+        (line.tenant_id, line.tier, line.feature, line.name, line.priced_from or "no price", line.calls)
+        + (sum(asdict(line.tokens).values()), plain(line.amount))
+        for line in drawn.lines
+    ]
+    _print_table(columns, cells, nothing=f"Nothing was used in {month}.", texts=5)
+    if prices:
+        _print_prices(drawn)
+    if not drawn.lines:
+        return
+    print(f"Total {drawn.total} USD ({plain(drawn.amount)}), an estimate by rates.toml.")
+    if drawn.metered != drawn.amount:
+        print(f"By the prices of the time when it was metered: {plain(drawn.metered)} USD.")
+    if drawn.unpriced:
+        print(f"{drawn.unpriced} calls have no price and are not in the total.")
+
+
+def _print_prices(drawn: Bill) -> None:
+    """Which entry of the rate card gave what, and its unit prices."""
+    entries = {(line.name, line.priced_from): line.prices for line in drawn.lines}
+    cells = [
+        (
+            name,
+            start or "no price",
+            ", ".join(f"{plain(price)} {_UNITS.get(unit, unit)}" for unit, price in found.items()),
+        )
+        for (name, start), found in sorted(entries.items(), key=lambda entry: (entry[0][0], str(entry[0][1])))
+    ]
+    print()
+    _print_table(("what", "from", "USD per million tokens, or per thousand calls or seconds"), cells, nothing="")
+    print()
+
+
+_UNITS = {"call": "a thousand", "ms": "a second"}
+
+
+def _bill_json(drawn: Bill, month: Month) -> dict[str, Any]:
+    return {
+        "month": str(month),
+        "lines": [_line_json(line) for line in drawn.lines],
+        "amount_usd": plain(drawn.amount),
+        "total_usd": str(drawn.total),
+        "metered_usd": plain(drawn.metered),
+        "unpriced": drawn.unpriced,
+    }
+
+
+def _line_json(line: BillLine) -> dict[str, Any]:
+    values = asdict(line)
+    tokens = values.pop("tokens")
+    prices: dict[str, Decimal] = values.pop("prices")
+    return {
+        **values,
+        **{f"{key}_tokens": count for key, count in tokens.items()},
+        "priced_from": line.priced_from and line.priced_from.isoformat(),
+        "prices": {unit: plain(price) for unit, price in prices.items()},
+        "amount": plain(line.amount),
+        "metered": plain(line.metered),
+    }
 
 
 def _print_json(value: object) -> None:
@@ -251,8 +386,17 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(name, command, text).add_argument("tenant_id", metavar="ID")
     usage = add("usage", _usage, "Usage and estimated cost of a month, by tenant.")
-    usage.add_argument("tenant_id", metavar="ID", nargs="?", help="one tenant (default: all)")
-    usage.add_argument("--month", metavar="YYYY-MM", help="default: this month, in UTC")
+    drawn = add("bill", _bill, "What a month's usage costs by rates.toml, line by line.")
+    drawn.add_argument("--prices", action="store_true", help="show which prices applied, and from when")
+    for priced in (usage, drawn):
+        priced.add_argument("tenant_id", metavar="ID", nargs="?", help="one tenant (default: all)")
+        priced.add_argument("--tier", help="one tier (default: all)")
+        priced.add_argument("--feature", help="one feature (default: all)")
+    compared = add("reconcile", _reconcile, "Compare a month's model cost with the provider's bill.")
+    compared.add_argument("export", type=Path, metavar="FILE", help="CSV of the query in docs/metering.md")
+    for monthly in (usage, drawn, compared):
+        monthly.add_argument("--month", metavar="YYYY-MM", help="default: this month, in UTC")
+    add("redrive", _redrive, "Count the usage whose delivery failed; safe to repeat.")
     return parser
 
 

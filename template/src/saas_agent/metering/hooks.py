@@ -1,5 +1,8 @@
-"""The meter's place in the Strands agent loop."""
+"""The meter's places: in the Strands agent loop, and around the clients of the services that are billed by call."""
 
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError, EventStreamError
@@ -14,7 +17,26 @@ from strands.hooks import (
 from strands.types.exceptions import ContextWindowOverflowException, ModelThrottledException
 
 from saas_agent.metering.rates import Tokens
-from saas_agent.metering.usage import CANCELLED, ERROR, OK, Usage
+from saas_agent.metering.record import CANCELLED, ERROR, OK, THROTTLED, OperationKind
+from saas_agent.metering.usage import Usage
+from saas_agent.tenancy.access import TenantAccess
+
+OPERATIONS: Mapping[str, Mapping[str, tuple[OperationKind, str]]] = {
+    "bedrock-agentcore": {
+        "create_event": ("memory_operation", "memory.CreateEvent"),
+        "delete_event": ("memory_operation", "memory.DeleteEvent"),
+        "get_event": ("memory_operation", "memory.GetEvent"),
+        "list_events": ("memory_operation", "memory.ListEvents"),
+        "list_sessions": ("memory_operation", "memory.ListSessions"),
+        "list_memory_records": ("memory_operation", "memory.ListMemoryRecords"),
+        "retrieve_memory_records": ("retrieval", "memory.RetrieveMemoryRecords"),
+    },
+    "bedrock-agent-runtime": {"retrieve": ("retrieval", "knowledge_base.Retrieve")},
+}
+"""What is metered, by boto3 service and method. The names are those of `rates.toml`."""
+
+# A model may ask for a tool that there isn't: its words are no name for a record.
+UNKNOWN_TOOL = "unknown_tool"
 
 
 class UsageHooks(HookProvider):
@@ -45,7 +67,8 @@ class UsageHooks(HookProvider):
 
     def _model_ended(self, event: AfterModelCallEvent) -> None:
         if event.stop_response is None:
-            self._usage.model_ended(Tokens() if _never_ran(event.exception) else None, ERROR)
+            outcome = THROTTLED if isinstance(event.exception, ModelThrottledException) else ERROR
+            self._usage.model_ended(Tokens() if _never_ran(event.exception) else None, outcome)
             return
         metadata = event.stop_response.message.get("metadata", {})
         cancelled = event.stop_response.stop_reason == "cancelled"
@@ -57,7 +80,58 @@ class UsageHooks(HookProvider):
 
     def _tool_ended(self, event: AfterToolCallEvent) -> None:
         if event.cancel_message is None:
-            self._usage.tool_call()
+            self._usage.operation(
+                "tool_call",
+                event.selected_tool.tool_name if event.selected_tool else UNKNOWN_TOOL,
+                failed=event.exception is not None or event.result.get("status") == "error",
+                latency_ms=round((event.duration or 0) * 1000),
+            )
+
+
+def metered(access: TenantAccess, usage: Usage) -> TenantAccess:
+    """The same access, whose clients tell `usage` of the operations that are billed by call."""
+    session: Any = _MeteredSession(access.session, usage)
+    return replace(access, session=session)
+
+
+class _MeteredSession:
+    """A boto3 session whose clients are metered. They are made, and kept, by the session itself."""
+
+    def __init__(self, session: Any, usage: Usage) -> None:
+        self._session = session
+        self._usage = usage
+
+    def client(self, service_name: str, *arguments: Any, **options: Any) -> Any:
+        client = self._session.client(service_name, *arguments, **options)
+        operations = OPERATIONS.get(service_name)
+        return client if operations is None else _MeteredClient(client, operations, self._usage)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+class _MeteredClient:
+    def __init__(self, client: Any, operations: Mapping[str, tuple[OperationKind, str]], usage: Usage) -> None:
+        self._client = client
+        self._operations = operations
+        self._usage = usage
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        return self._metered(attribute, *self._operations[name]) if name in self._operations else attribute
+
+    def _metered(self, call: Callable[..., Any], kind: OperationKind, name: str) -> Callable[..., Any]:
+        def counted(*arguments: Any, **parameters: Any) -> Any:
+            began, failed = time.monotonic(), True
+            try:
+                answer = call(*arguments, **parameters)
+                failed = False
+                return answer
+            finally:
+                milliseconds = round((time.monotonic() - began) * 1000)
+                self._usage.operation(kind, name, failed=failed, latency_ms=milliseconds)
+
+        return counted
 
 
 def _tokens(usage: Any) -> Tokens | None:

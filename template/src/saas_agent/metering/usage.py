@@ -1,6 +1,7 @@
-"""The meter: a record for each model call as it ends, and for each invocation however it ends."""
+"""The meter: a record for each model call as it ends, and the rest of an invocation when it ends, however it does."""
 
 import asyncio
+import logging
 import sys
 import time
 import uuid
@@ -10,14 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from threading import Lock
+from typing import Any
 
 from saas_agent.errors import Refused
-from saas_agent.metering.rates import UNPRICED, Cost, RateCard, Tokens
-from saas_agent.metering.record import InvocationCounts, Record
+from saas_agent.metering.rates import FREE, RUNTIME, UNPRICED, Cost, RateCard, Tokens
+from saas_agent.metering.record import CANCELLED, ERROR, OK, Invocation, Operation, OperationKind, Record
 
-OK = "ok"
-CANCELLED = "cancelled"
-ERROR = "error"
+logger = logging.getLogger(__name__)
 
 DEFAULT_FEATURE = "support_desk"
 # A metric dimension can't be empty: this is for what is refused before its tier is known.
@@ -37,17 +37,21 @@ def write_stdout(line: str) -> None:
 
 @dataclass(frozen=True)
 class Totals:
-    """What an invocation has used up to now.
+    """What the model calls of an invocation have used up to now.
 
-    cost: US dollars; None as soon as one of its model calls is unpriced, since the sum would be too
-    low.
+    cost: US dollars; None as soon as one of them is unpriced, since the sum would be too low.
     """
 
     tokens: Tokens
     model_calls: int
-    tool_calls: int
-    latency_ms: int
     cost: Decimal | None
+
+
+@dataclass
+class _Calls:
+    calls: int = 0
+    errors: int = 0
+    latency_ms: int = 0
 
 
 class Meter:
@@ -114,11 +118,10 @@ class Usage:
         self._lock = Lock()
         self._tokens = Tokens()
         self._costs: list[Cost] = []
-        self._models: set[str] = set()
-        self._tool_calls = 0
-        self._latency_ms = 0
+        self._operations: dict[tuple[OperationKind, str], _Calls] = {}
         self._under_way: tuple[str, float] | None = None
         self._outcome: str | None = None
+        self._settle: list[Callable[[Totals], object]] = []
 
     def identify(
         self,
@@ -126,9 +129,11 @@ class Usage:
         tier: str | None = None,
         tenant_id: str | None = None,
         session_id: str | None = None,
+        feature: str | None = None,
     ) -> None:
-        """Who this invocation is for: what is given replaces what was known."""
+        """Who this invocation is for, and what for: what is given replaces what was known."""
         self._tier = tier or self._tier
+        self._feature = feature or self._feature
         self._tenant_id = tenant_id or self._tenant_id
         self._session_id = session_id or self._session_id
 
@@ -141,10 +146,12 @@ class Usage:
             return Totals(
                 tokens=self._tokens,
                 model_calls=len(amounts),
-                tool_calls=self._tool_calls,
-                latency_ms=self._latency_ms,
                 cost=sum(known, Decimal(0)) if len(known) == len(amounts) else None,
             )
+
+    def when_closed(self, settle: Callable[[Totals], object]) -> None:
+        """Has `settle` told the totals once the invocation is over, however it ends. What it raises is logged."""
+        self._settle.append(settle)
 
     def model_started(self, model_id: str) -> None:
         """A model call begins. If it never ends, it is recorded as cancelled at the close."""
@@ -175,34 +182,35 @@ class Usage:
         tokens = Tokens(input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)
         self._record_model_call(model_id, tokens, latency_ms, outcome)
 
-    def tool_call(self) -> None:
-        """Counts one call of a tool."""
+    def operation(self, kind: OperationKind, name: str, *, failed: bool = False, latency_ms: int = 0) -> None:
+        """Counts one call of a tool, or of an operation of a service. All of a name become one record at the close."""
         with self._lock:
-            self._tool_calls += 1
+            counted = self._operations.setdefault((kind, name), _Calls())
+            counted.calls += 1
+            counted.errors += failed
+            counted.latency_ms += latency_ms
 
     def finish(self, outcome: str = OK) -> None:
         """How the invocation ended; the first word stands. Without any, its exception tells."""
         self._outcome = self._outcome or outcome
 
     def close(self) -> None:
-        """Records what is still under way, and the invocation. `Meter.invocation` calls it."""
+        """Records what is still under way, the operations, and the invocation. `Meter.invocation` calls it."""
         self.model_ended(None, CANCELLED)
-        totals = self.totals
-        dates = {cost.rate_date for cost in self._costs}
-        self._meter.write(
-            self._record(
-                model_id=self._models.copy().pop() if len(self._models) == 1 else None,
-                tokens=totals.tokens,
-                latency_ms=totals.latency_ms,
-                outcome=self._outcome or OK,
-                cost=Cost(totals.cost, dates.pop() if len(dates) == 1 else None),
-                counts=InvocationCounts(
-                    model_calls=totals.model_calls,
-                    tool_calls=totals.tool_calls,
-                    duration_ms=_milliseconds_since(self._began),
-                ),
-            )
+        for (kind, name), counted in self._operations.items():
+            self._record_operation(kind, name, counted)
+        totals, milliseconds = self.totals, _milliseconds_since(self._began)
+        self._write(
+            outcome=self._outcome or OK,
+            cost=self._meter.rates.operation_cost(RUNTIME, milliseconds, self._meter.clock()),
+            invocation=Invocation(totals.model_calls, milliseconds),
         )
+        for settle in self._settle:
+            try:
+                settle(totals)
+            except Exception as error:
+                # The answer is given already; what is not settled is made good by the next request.
+                logger.error("not_settled kind=%s request_id=%s", type(error).__name__, self._request_id)
 
     def _record_model_call(self, model_id: str, tokens: Tokens | None, latency_ms: int, outcome: str) -> None:
         # A call that was cut or broke off tells no tokens, but may well be billed: its cost is
@@ -213,44 +221,42 @@ class Usage:
         with self._lock:
             self._tokens += tokens or Tokens()
             self._costs.append(cost)
-            self._models.add(model_id)
-            self._latency_ms += latency_ms
-        self._meter.write(
-            self._record(
-                model_id=model_id,
-                tokens=tokens or Tokens(),
-                latency_ms=latency_ms,
-                outcome=outcome,
-                cost=cost,
-            )
-        )
-
-    def _record(
-        self,
-        *,
-        model_id: str | None,
-        tokens: Tokens,
-        latency_ms: int,
-        outcome: str,
-        cost: Cost,
-        counts: InvocationCounts | None = None,
-    ) -> Record:
-        return Record(
-            id=str(uuid.uuid4()),
-            at=self._meter.clock(),
-            service=self._meter.service,
-            stage=self._meter.stage,
-            tier=self._tier,
-            tenant_id=self._tenant_id,
-            session_id=self._session_id,
-            request_id=self._request_id,
-            feature=self._feature,
+        self._write(
             model_id=model_id,
-            tokens=tokens,
+            tokens=tokens or Tokens(),
             latency_ms=latency_ms,
             outcome=outcome,
             cost=cost,
-            counts=counts,
+        )
+
+    def _record_operation(self, kind: OperationKind, name: str, counted: _Calls) -> None:
+        # A tool is the platform's own code: what it causes has records of its own. A failed call isn't billed.
+        cost = FREE
+        if kind != "tool_call":
+            cost = self._meter.rates.operation_cost(name, counted.calls - counted.errors, self._meter.clock())
+        self._write(
+            operation=Operation(kind, name, counted.calls, counted.errors),
+            latency_ms=counted.latency_ms,
+            outcome=ERROR if counted.errors else OK,
+            cost=cost,
+        )
+
+    def _write(self, *, outcome: str, cost: Cost, **measured: Any) -> None:
+        self._meter.write(
+            Record(
+                id=str(uuid.uuid4()),
+                at=self._meter.clock(),
+                service=self._meter.service,
+                stage=self._meter.stage,
+                tier=self._tier,
+                tenant_id=self._tenant_id,
+                session_id=self._session_id,
+                request_id=self._request_id,
+                feature=self._feature,
+                outcome=outcome,
+                cost=cost,
+                **measured,
+            )
         )
 
 

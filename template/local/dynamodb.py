@@ -1,0 +1,131 @@
+"""DynamoDB's promise that a write checks and changes in one step, which moto doesn't give.
+
+moto checks a condition and writes in two steps that threads can come between, and takes a copy of
+whole tables for every transaction. Here writes come one after the other, and a transaction keeps
+the items that it touches.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+from moto.dynamodb.comparisons import get_filter_expression
+from moto.dynamodb.exceptions import (
+    MockValidationException,
+    MultipleTransactionsException,
+    TooManyTransactionsException,
+    TransactionCanceledException,
+    TransactWriteSingleOpException,
+)
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType, Item
+from moto.dynamodb.models.table import Table
+
+from .patching import replaced
+
+_LARGEST_TRANSACTION = 100
+_WRITES = ("put_item", "update_item", "delete_item")
+
+
+@contextmanager
+def install() -> Iterator[None]:
+    """Keep the promise for as long as the context lasts."""
+    lock = threading.RLock()
+
+    def one_at_a_time(write: Callable[..., Any]) -> Callable[..., Any]:
+        def locked(*arguments: Any, **parameters: Any) -> Any:
+            with lock:
+                return write(*arguments, **parameters)
+
+        return locked
+
+    writes = {name: one_at_a_time(vars(DynamoDBBackend)[name]) for name in _WRITES}
+    with replaced(DynamoDBBackend, transact_write_items=one_at_a_time(_transact), **writes):
+        yield
+
+
+def _transact(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+    """TransactWriteItems: every condition holds, or nothing is written (API reference, TransactWriteItems)."""
+    if len(transact_items) > _LARGEST_TRANSACTION:
+        raise TooManyTransactionsException
+    actions = [_Action(backend, item) for item in transact_items]
+    if len({action.place for action in actions}) < len(actions):
+        raise MultipleTransactionsException
+    reasons = [action.refusal() for action in actions]
+    if any(code for code, _, _ in reasons):
+        raise TransactionCanceledException(reasons)
+    done: list[_Action] = []
+    try:
+        for action in actions:
+            done.append(action)
+            action.run()
+    except BaseException:
+        for action in done:
+            action.undo()
+        raise
+
+
+class _Action:
+    """One item of a transaction."""
+
+    def __init__(self, backend: DynamoDBBackend, item: Mapping[str, Any]) -> None:
+        if len(item) != 1:
+            raise TransactWriteSingleOpException
+        ((self._type, self._parameters),) = item.items()
+        if self._type not in ("ConditionCheck", "Put", "Delete", "Update"):
+            raise MockValidationException(f"Unsupported transaction operation {self._type}")
+        self._backend = backend
+        self._table: Table = backend.get_table(self._parameters["TableName"])
+        written = self._parameters.get("Key") or self._parameters["Item"]
+        names = (self._table.hash_key_attr, self._table.range_key_attr)
+        self._key = {name: written[name] for name in names if name is not None}
+        self._hash, *rest = (DynamoType(value) for value in self._key.values())
+        self._range = rest[0] if rest else None
+        self._expression = {
+            "condition_expression": self._parameters.get("ConditionExpression"),
+            "expression_attribute_names": self._parameters.get("ExpressionAttributeNames"),
+            "expression_attribute_values": self._parameters.get("ExpressionAttributeValues"),
+        }
+        self._former: Item | None = self._table.get_item(self._hash, self._range)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Table and key."""
+        return self._table.name, str(sorted(self._key.items()))
+
+    def refusal(self) -> tuple[str | None, str | None, dict[str, Any] | None]:
+        """Code, message and item of the reason why its condition doesn't hold; nothing where it does."""
+        if self._expression["condition_expression"] is None:
+            return None, None, None
+        if get_filter_expression(*self._expression.values()).expr(self._former):
+            return None, None, None
+        shown = self._parameters.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and self._former
+        item = self._former.to_json()["Attributes"] if shown and self._former else None
+        return "ConditionalCheckFailed", "The conditional request failed", item
+
+    def run(self) -> None:
+        """Write; what was there is kept."""
+        if self._type == "ConditionCheck":
+            return
+        self._former = deepcopy(self._former)
+        name, expression = self._table.name, self._expression
+        if self._type == "Put":
+            self._backend.put_item(name, self._parameters["Item"], **expression)
+        elif self._type == "Delete":
+            self._backend.delete_item(name, self._key, **expression)
+        else:
+            update = self._parameters["UpdateExpression"]
+            self._backend.update_item(name, self._key, update_expression=update, **expression)
+
+    def undo(self) -> None:
+        """Bring back what was there."""
+        items: Any = self._table.items
+        key: Any = self._hash
+        if self._range is not None:
+            items, key = items[self._hash], self._range
+        if self._former is None:
+            items.pop(key, None)
+        else:
+            items[key] = self._former
