@@ -13,7 +13,7 @@ from saas_agent.control_plane.errors import Conflict, ControlPlaneError
 from saas_agent.control_plane.onboarding import Change, Tenants
 from saas_agent.control_plane.registry import Registry, TenantRecord
 from saas_agent.control_plane.states import Status
-from saas_agent.control_plane.users import Users
+from saas_agent.control_plane.users import ADMINISTRATORS, Users
 
 ANN = "ann@acme.example"
 
@@ -64,6 +64,7 @@ def cloud(clients: tuple[Any, Any]) -> Iterator[Cloud]:
             UsernameAttributes=["email"],
             Schema=[{"Name": "tenant_id", "AttributeDataType": "String", "Mutable": False}],
         )["UserPool"]["Id"]
+        cognito.create_group(UserPoolId=pool_id, GroupName=ADMINISTRATORS)
         client_id = cognito.create_user_pool_client(
             UserPoolId=pool_id,
             ClientName="app",

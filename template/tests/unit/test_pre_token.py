@@ -1,70 +1,23 @@
-"""The pre-token function: the tenant's claims in both tokens, or no token at all."""
+"""What every pre-token function does: the tenant's claims in both tokens, or no token at all."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from moto import mock_aws
 
-from saas_agent.control_plane.registry import Registry
+from saas_agent.control_plane.registry import Registry, TenantRecord
 from saas_agent.control_plane.states import Status
-from saas_agent.errors import ConfigurationError
-from saas_agent.functions import pre_token
-from saas_agent.functions.pre_token import Handler, NoToken
+from saas_agent.functions.pre_token import Handler, NoToken, attributes_of, token_handler
+from saas_agent.tenancy.tiers import load_tiers
+from tests.unit.conftest import TABLE, OnceSession, put
 
-TABLE = "registry"
 TAGS = "https://aws.amazon.com/tags"
 
 
-class OneClient:
-    """A session whose DynamoDB client is made once: that takes longer than most of these tests."""
-
-    def __init__(self) -> None:
-        session = boto3.Session("test", "test", region_name="eu-central-1")
-        self._client = session.client("dynamodb")
-
-    def client(self, name: str) -> Any:
-        assert name == "dynamodb"
-        return self._client
-
-
-@pytest.fixture(scope="module")
-def aws() -> OneClient:
-    return OneClient()
-
-
 @pytest.fixture
-def session(aws: OneClient) -> Iterator[OneClient]:
-    with mock_aws():
-        aws.client("dynamodb").create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-        )
-        yield aws
-
-
-@pytest.fixture
-def registry(session: OneClient) -> Registry:
-    registry = Registry(session.client("dynamodb"), TABLE)
-    record = registry.create("acme", tier="basic", name="Acme", admin="ann@acme.example")
-    registry.move(record, Status.ACTIVE)
-    return registry
-
-
-@pytest.fixture
-def handle(session: OneClient, registry: Registry) -> Handler:
-    return pre_token.create({"REGISTRY_TABLE": TABLE}, session)
+def handle(registry: Registry) -> Handler:
+    return token_handler(registry, load_tiers(), lambda event: attributes_of(event).get("custom:tenant_id"))
 
 
 def event(tenant_id: object = "acme", **request: object) -> dict[str, Any]:
@@ -141,7 +94,7 @@ def test_a_missing_malformed_or_unknown_tenant_gets_no_token(handle: Handler, te
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.ACTIVE])
-def test_only_an_active_tenant_gets_a_token(handle: Handler, session: OneClient, status: Status) -> None:
+def test_only_an_active_tenant_gets_a_token(handle: Handler, session: OnceSession, status: Status) -> None:
     put(session, "status", status)
     with pytest.raises(NoToken):
         handle(event(), None)
@@ -158,7 +111,7 @@ def test_the_status_is_read_again_for_every_token(handle: Handler, registry: Reg
 
 @pytest.mark.parametrize(("attribute", "value"), [("tier", "gold"), ("status", "active")])
 def test_a_registry_item_that_makes_no_sense_gets_no_token(
-    handle: Handler, session: OneClient, attribute: str, value: str
+    handle: Handler, session: OnceSession, attribute: str, value: str
 ) -> None:
     put(session, attribute, value)
     with pytest.raises(NoToken):
@@ -200,7 +153,7 @@ def test_when_the_registry_fails_there_is_no_token(
     assert refused.value.__suppress_context__
 
 
-def test_when_the_table_is_gone_there_is_no_token(handle: Handler, session: OneClient) -> None:
+def test_when_the_table_is_gone_there_is_no_token(handle: Handler, session: OnceSession) -> None:
     session.client("dynamodb").delete_table(TableName=TABLE)
     with pytest.raises(NoToken):
         handle(event(), None)
@@ -215,33 +168,19 @@ def test_a_refusal_names_no_tenant(handle: Handler, tenant_id: object) -> None:
     assert TABLE not in str(refused.value)
 
 
-def test_it_does_not_start_without_its_table(session: OneClient) -> None:
-    with pytest.raises(ConfigurationError, match="REGISTRY_TABLE"):
-        pre_token.create({}, session)
+def test_groups_of_another_pool_take_the_place_of_the_own(registry: Registry) -> None:
+    asked: list[str] = []
+
+    def groups_of(_: object, tenant: TenantRecord) -> list[str]:
+        asked.append(tenant.tenant_id)
+        return ["tenant-administrators"]
+
+    answer = token_handler(registry, load_tiers(), lambda _: "acme", groups_of)(event(), None)
+    details = answer["response"]["claimsAndScopeOverrideDetails"]
+    assert details["groupOverrideDetails"] == {"groupsToOverride": ["tenant-administrators"]}
+    assert asked == ["acme"]
 
 
-def test_lambda_builds_the_handler_from_its_environment_once(
-    session: OneClient, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {
-        "REGISTRY_TABLE": TABLE,
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }.items():
-        monkeypatch.setenv(name, value)
-    pre_token._handler.cache_clear()
-    answers = [pre_token.handler(event(), None) for _ in range(2)]
-    assert pre_token._handler.cache_info().misses == 1
-    pre_token._handler.cache_clear()
-    assert claims(answers[0], "access")["tenant_id"] == "acme"
-
-
-def put(session: OneClient, attribute: str, value: str) -> None:
-    session.client("dynamodb").update_item(
-        TableName=TABLE,
-        Key={"pk": {"S": "TENANT#acme"}, "sk": {"S": "TENANT"}},
-        UpdateExpression="SET #a = :v",
-        ExpressionAttributeNames={"#a": attribute},
-        ExpressionAttributeValues={":v": {"S": value}},
-    )
+def test_the_own_groups_stay_where_nobody_else_knows_them(handle: Handler) -> None:
+    details = handle(event(), None)["response"]["claimsAndScopeOverrideDetails"]
+    assert "groupOverrideDetails" not in details

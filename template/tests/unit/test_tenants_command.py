@@ -19,6 +19,7 @@ from saas_agent.control_plane import cli, connection
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.onboarding import Tenants
 from saas_agent.control_plane.progress import waiting
+from saas_agent.control_plane.users import ADMINISTRATORS
 from saas_agent.metering.ledger import LedgerWriter, entry_of, rejected
 from saas_agent.metering.rates import RUNTIME, OperationRate, RateCard, parse_rates
 from saas_agent.metering.record import read
@@ -96,6 +97,7 @@ def deploy(clients: dict[str, Any]) -> None:
         UsernameAttributes=["email"],
         Schema=[{"Name": "tenant_id", "AttributeDataType": "String", "Mutable": False}],
     )
+    clients["cognito-idp"].create_group(UserPoolId=pool["UserPool"]["Id"], GroupName=ADMINISTRATORS)
     clients["cloudformation"].create_stack(
         StackName=f"{load_placement().service}-dev-platform",
         TemplateBody=template(pool["UserPool"]["Id"]),

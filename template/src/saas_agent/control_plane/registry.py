@@ -5,7 +5,7 @@ it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,8 @@ class TenantRecord:
     """A tenant as the registry knows it.
 
     admin: the e-mail address of the administrator that it was onboarded with, or empty. created_at,
-    updated_at: ISO 8601, UTC. version: 1 at first, one more with every write.
+    updated_at: ISO 8601, UTC. version: 1 at first, one more with every write. resources: what it has of its own, by the
+    output of its stack.
     """
 
     tenant_id: str
@@ -34,6 +35,7 @@ class TenantRecord:
     created_at: str
     updated_at: str
     version: int
+    resources: Mapping[str, str] = field(default_factory=dict)
 
 
 def utc_now() -> datetime:
@@ -139,7 +141,7 @@ def _raise_conflict(error: ClientError, tenant_id: str) -> None:
         raise Conflict(f"tenant {tenant_id} was changed by someone else meanwhile; repeat the command") from None
 
 
-def _record(item: Mapping[str, Mapping[str, str]]) -> TenantRecord:
+def _record(item: Mapping[str, Mapping[str, Any]]) -> TenantRecord:
     try:
         return TenantRecord(
             tenant_id=item["pk"]["S"].removeprefix("TENANT#"),
@@ -150,6 +152,7 @@ def _record(item: Mapping[str, Mapping[str, str]]) -> TenantRecord:
             created_at=item["created_at"]["S"],
             updated_at=item["updated_at"]["S"],
             version=int(item["version"]["N"]),
+            resources={key: value["S"] for key, value in item.get("resources", {"M": {}})["M"].items()},
         )
     except (KeyError, ValueError) as error:
         raise ControlPlaneError(

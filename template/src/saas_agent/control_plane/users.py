@@ -1,10 +1,11 @@
-"""The users of a tenant, in the Cognito user pool that all tenants share.
+"""The users of a tenant, in the Cognito user pool that all tenants share or in the tenant's own.
 
 A user's tenant is the immutable attribute `custom:tenant_id`, set here at creation and nowhere
-else.
+else. Users are never touched without a look at it: IAM can't hold the tenants of a shared pool apart.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,33 +15,58 @@ from saas_agent.control_plane.errors import ControlPlaneError
 
 TENANT_ATTRIBUTE = "custom:tenant_id"
 
+ADMINISTRATORS = "tenant-administrators"
+"""The group whose members invite, list and remove the users of their tenant."""
+
+FEDERATED = "EXTERNAL_PROVIDER"
+"""Status of a user who signs in at an identity provider (Cognito API reference, UserType)."""
+
+# Not all that a mail server would take, but nothing that could be taken for anything else.
+_EMAIL = re.compile(r"[a-z0-9][a-z0-9._%+-]*@[a-z0-9-]+(\.[a-z0-9-]+)+")
+_EMAIL_LENGTH = 128  # Cognito's longest user name
+
 
 @dataclass(frozen=True)
 class User:
-    """A user of the pool. tenant_id: None for one that belongs to no tenant."""
+    """A user of the pool. tenant_id: None for one that belongs to no tenant. status: Cognito's, such as CONFIRMED."""
 
     username: str
     email: str
     tenant_id: str | None
+    status: str = ""
+    enabled: bool = True
+
+
+def email_address(text: str) -> str | None:
+    """The address in the form in which it is kept; None where it is none."""
+    address = text.strip().lower()
+    return address if len(address) <= _EMAIL_LENGTH and _EMAIL.fullmatch(address) else None
 
 
 class Users:
-    """Makes, finds and signs out users. Errors of Cognito itself are botocore's."""
+    """Makes, finds, signs out and deletes users of one pool. Errors of Cognito itself are botocore's."""
 
     def __init__(self, client: Any, pool_id: str) -> None:
         """`client`: a boto3 `cognito-idp` client. `pool_id`: the user pool."""
         self._client = client
         self._pool_id = pool_id
 
-    def find(self, email: str) -> User | None:
-        """The user who signs in with this address."""
+    def find(self, name: str) -> User | None:
+        """The user who signs in with this address, or who has this name."""
         try:
-            answer = self._client.admin_get_user(UserPoolId=self._pool_id, Username=email)
+            answer = self._client.admin_get_user(UserPoolId=self._pool_id, Username=name)
         except ClientError as error:
             if error.response["Error"]["Code"] == "UserNotFoundException":
                 return None
             raise
-        return _user(answer["Username"], answer["UserAttributes"])
+        return _user({**answer, "Attributes": answer["UserAttributes"]})
+
+    def groups(self, user: User) -> list[str]:
+        """The groups that the user is in."""
+        pages = self._client.get_paginator("admin_list_groups_for_user").paginate(
+            UserPoolId=self._pool_id, Username=user.username
+        )
+        return [group["GroupName"] for page in pages for group in page["Groups"]]
 
     def require_free(self, tenant_id: str, email: str) -> None:
         """ControlPlaneError where the address belongs to a user of another tenant, or of none."""
@@ -54,8 +80,15 @@ class Users:
         With `invite` Cognito mails a temporary password; without, the user needs `set_password`
         before signing in.
         """
+        return self.invite(tenant_id, email, administrator=True, mail=invite)
+
+    def invite(self, tenant_id: str, email: str, *, administrator: bool, mail: bool) -> User:
+        """A user of the tenant, made unless there; ControlPlaneError where the address is another's.
+
+        `administrator`: whether it joins the group that administers the tenant; nobody leaves it here.
+        """
         attributes = {"email": email, "email_verified": "true", TENANT_ATTRIBUTE: tenant_id}
-        delivery = {"DesiredDeliveryMediums": ["EMAIL"]} if invite else {"MessageAction": "SUPPRESS"}
+        delivery = {"DesiredDeliveryMediums": ["EMAIL"]} if mail else {"MessageAction": "SUPPRESS"}
         try:
             answer = self._client.admin_create_user(
                 UserPoolId=self._pool_id,
@@ -63,15 +96,31 @@ class Users:
                 UserAttributes=[{"Name": n, "Value": v} for n, v in attributes.items()],
                 **delivery,
             )
+            user = _user(answer["User"])
         except ClientError as error:
             if error.response["Error"]["Code"] != "UsernameExistsException":
                 raise
-        else:
-            return _user(answer["User"]["Username"], answer["User"]["Attributes"])
-        user = self.find(email)
-        if user is None:
-            raise ControlPlaneError(f"the user {email} was removed meanwhile; repeat the command")
-        return _require_own(user, tenant_id, email)
+            found = self.find(email)
+            if found is None:
+                raise ControlPlaneError(f"the user {email} was removed meanwhile; repeat the command") from None
+            user = _require_own(found, tenant_id, email)
+        if administrator:
+            self._client.admin_add_user_to_group(
+                UserPoolId=self._pool_id, Username=user.username, GroupName=ADMINISTRATORS
+            )
+        return user
+
+    def remove(self, tenant_id: str, name: str) -> User | None:
+        """Deletes the tenant's user; None where the tenant has none of this name. Tokens that it has stay valid."""
+        user = self.find(name)
+        if user is None or user.tenant_id != tenant_id:
+            return None
+        try:
+            self._client.admin_delete_user(UserPoolId=self._pool_id, Username=user.username)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "UserNotFoundException":
+                raise
+        return user
 
     def set_password(self, email: str, password: str) -> None:
         """Gives the user a permanent password: for the local cloud and for throw-away tenants."""
@@ -87,9 +136,15 @@ class Users:
         pages = self._client.get_paginator("list_users").paginate(UserPoolId=self._pool_id)
         for page in pages:
             for entry in page["Users"]:
-                user = _user(entry["Username"], entry["Attributes"])
+                user = _user(entry)
                 if user.tenant_id == tenant_id:
                     yield user
+
+    def page(self, tenant_id: str, token: str) -> tuple[list[User], str]:
+        """The tenant's users on one page of the pool's, and the token of the next page, empty after the last."""
+        answer = self._client.list_users(UserPoolId=self._pool_id, **({"PaginationToken": token} if token else {}))
+        users = [_user(entry) for entry in answer["Users"]]
+        return [user for user in users if user.tenant_id == tenant_id], answer.get("PaginationToken", "")
 
     def sign_out(self, tenant_id: str) -> int:
         """Revokes the refresh tokens of the tenant's users and counts the users. Safe to repeat.
@@ -117,6 +172,13 @@ def _require_own(user: User, tenant_id: str, email: str) -> User:
     return user
 
 
-def _user(username: str, attributes: list[dict[str, str]]) -> User:
-    values = {attribute["Name"]: attribute["Value"] for attribute in attributes}
-    return User(username, values.get("email", ""), values.get(TENANT_ATTRIBUTE) or None)
+def _user(entry: Mapping[str, Any]) -> User:
+    """From Cognito's UserType."""
+    values = {attribute["Name"]: attribute["Value"] for attribute in entry["Attributes"]}
+    return User(
+        username=entry["Username"],
+        email=values.get("email", ""),
+        tenant_id=values.get(TENANT_ATTRIBUTE) or None,
+        status=entry.get("UserStatus", ""),
+        enabled=entry.get("Enabled", True),
+    )

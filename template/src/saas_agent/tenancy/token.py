@@ -42,10 +42,15 @@ def fetch_keys(issuer: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class VerifiedToken:
-    """A token that passed every check. `raw` is for STS alone; it is kept out of every repr."""
+    """A token that passed every check. `raw` is for STS alone; it is kept out of every repr.
+
+    username, groups: the user's name in the pool that issued an access token, and its groups there.
+    """
 
     tenant: TenantContext
     raw: str = field(repr=False)
+    username: str = ""
+    groups: frozenset[str] = frozenset()
 
 
 class SigningKeys:
@@ -88,7 +93,13 @@ class TokenVerifier:
         claims = self._claims(raw, token_use="access", required=("client_id", "jti"))
         if claims["client_id"] != self._client_id:
             raise Refused(INVALID_TOKEN, "the access token is for another client")
-        return VerifiedToken(_tenant(claims), raw)
+        groups = claims.get("cognito:groups")
+        return VerifiedToken(
+            _tenant(claims),
+            raw,
+            username=str(claims.get("username", "")),
+            groups=frozenset(map(str, groups)) if isinstance(groups, list) else frozenset(),
+        )
 
     def id_token(self, raw: str, access: VerifiedToken) -> VerifiedToken:
         """The ID token that goes with an access token: same subject, same tenant; Refused otherwise."""

@@ -1,0 +1,38 @@
+"""The pre-token function of a tenant's own user pool: the tenant is the one that the function was deployed for."""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import boto3
+
+from saas_agent.control_plane.registry import Registry
+from saas_agent.control_plane.users import TENANT_ATTRIBUTE
+from saas_agent.functions.pre_token import Event, Handler, NoToken, attributes_of, token_handler
+from saas_agent.settings import required
+from saas_agent.tenancy.tiers import load_tiers
+
+
+def create(environ: Mapping[str, str], session: boto3.Session) -> Handler:
+    """The handler for REGISTRY_TABLE and TENANT_ID; ConfigurationError where one is missing."""
+    registry = Registry(session.client("dynamodb"), required(environ, "REGISTRY_TABLE"))
+    tenant_id = required(environ, "TENANT_ID")
+
+    def tenant_of(event: Event) -> object:
+        # It decides nothing, but a user who was made for another tenant is in the wrong pool.
+        if attributes_of(event).get(TENANT_ATTRIBUTE) != tenant_id:
+            raise NoToken("The user is not of this tenant; ask your administrator.")
+        return tenant_id
+
+    return token_handler(registry, load_tiers(), tenant_of)
+
+
+@cache
+def _handler() -> Handler:
+    return create(os.environ, boto3.Session())
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Lambda's entry point: Cognito's event in, the same event with the tokens' claims out."""
+    return _handler()(event, context)

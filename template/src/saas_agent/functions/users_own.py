@@ -1,0 +1,111 @@
+"""The users function where each tenant has a user pool of its own.
+
+It touches a pool with the credentials of a role that the session's tag keeps to the caller's tenant: a mistake in this
+code meets IAM. A token is verified with the issuer that the registry has for the tenant that it names: the tenant's own
+pool where that is what its runtime trusts, otherwise the hub.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import boto3
+import jwt
+from botocore.exceptions import ClientError
+
+from saas_agent.control_plane.registry import Registry
+from saas_agent.control_plane.users import User, Users
+from saas_agent.errors import INVALID_TOKEN, Refused
+from saas_agent.functions.users import Desk, Handler, require_active, users_handler
+from saas_agent.settings import required
+from saas_agent.tenancy.access import TemporaryCredentials, TenantSession
+from saas_agent.tenancy.tenant import valid_tenant_id
+from saas_agent.tenancy.token import FetchKeys, TokenVerifier
+from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
+
+TENANT_TAG = "TenantId"
+
+# The shortest that STS gives.
+_DURATION_SECONDS = 900
+
+
+def create(
+    environ: Mapping[str, str],
+    session: boto3.Session,
+    fetch_keys: FetchKeys = fetch_keys_over_https,
+) -> Handler:
+    """The handler for REGISTRY_TABLE, USERS_ROLE_ARN, and with a hub ISSUER, CLIENT_ID and HUB_POOL_ID.
+
+    ConfigurationError where one is missing.
+    """
+    registry = Registry(session.client("dynamodb"), required(environ, "REGISTRY_TABLE"))
+    sts, cognito = session.client("sts"), session.client("cognito-idp")
+    role_arn, region = required(environ, "USERS_ROLE_ARN"), required(environ, "AWS_REGION")
+    hub_pool = environ.get("HUB_POOL_ID")
+    hub = TokenVerifier(required(environ, "ISSUER"), required(environ, "CLIENT_ID"), fetch_keys) if hub_pool else None
+
+    @cache
+    def verifier_of(issuer: str, client_id: str) -> TokenVerifier:
+        return TokenVerifier(issuer, client_id, fetch_keys)
+
+    def open_desk(raw: str) -> Desk:
+        tenant = registry.get(_named_tenant(raw))
+        resources = tenant.resources if tenant is not None else {}
+        own = "Issuer" in resources
+        verifier = verifier_of(resources["Issuer"], resources["ClientId"]) if own else hub
+        if tenant is None or verifier is None or "UserPoolId" not in resources:
+            raise Refused(INVALID_TOKEN, "the registry has no user pool for the tenant")
+        caller = verifier.access_token(raw)
+        if caller.tenant.tenant_id != tenant.tenant_id:
+            raise Refused(INVALID_TOKEN, "the token is of another tenant than it names")
+        # Not before the token is verified: nobody else is told which tenants there are.
+        require_active(tenant)
+        provider, _, name = ("", "", caller.username) if own else caller.username.partition("_")
+        if not own and provider != tenant.tenant_id:
+            raise Refused(INVALID_TOKEN, "the token's user comes from another provider")
+        client = pool_client(tenant.tenant_id, caller.tenant.session_name)
+        users = Users(client, resources["UserPoolId"])
+        return Desk(caller, name, users, forget=lambda user: forget(tenant.tenant_id, user))
+
+    def pool_client(tenant_id: str, name: str) -> Any:
+        answer = sts.assume_role(
+            RoleArn=role_arn,
+            RoleSessionName=name,
+            Tags=[{"Key": TENANT_TAG, "Value": tenant_id}],
+            DurationSeconds=_DURATION_SECONDS,
+        )
+        return TenantSession(TemporaryCredentials.from_sts(answer["Credentials"]), region).client("cognito-idp")
+
+    def forget(tenant_id: str, user: User) -> None:
+        """Removes what the hub knows of the user; it is made again with the next sign-in, which there won't be."""
+        if hub_pool is None:
+            return
+        try:
+            cognito.admin_delete_user(UserPoolId=hub_pool, Username=f"{tenant_id}_{user.username}")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "UserNotFoundException":
+                raise
+
+    return users_handler(open_desk)
+
+
+def _named_tenant(raw: str) -> str:
+    """The tenant that a token names, before it is verified: it says which issuer may verify it, and nothing else."""
+    try:
+        tenant_id = jwt.decode(raw, options={"verify_signature": False}).get("tenant_id")
+    except jwt.PyJWTError:
+        raise Refused(INVALID_TOKEN, "the token can't be read") from None
+    if not isinstance(tenant_id, str) or not valid_tenant_id(tenant_id):
+        raise Refused(INVALID_TOKEN, "the token names no tenant")
+    return tenant_id
+
+
+@cache
+def _handler() -> Handler:
+    return create(os.environ, boto3.Session())
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Lambda's entry point."""
+    return _handler()(event, context)
