@@ -7,7 +7,7 @@ workflow; `python -m tests.matrix table` prints the README's table.
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,8 +44,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All of `variants.yml`."""
+    """All of `variants.yml`. product: the questions of which every combination of answers is rendered and checked."""
 
+    product: tuple[str, ...]
     supported: tuple[Variant, ...]
     refused: tuple[Refused, ...]
 
@@ -59,19 +60,22 @@ def questions() -> dict[str, dict[str, Any]]:
 
 def choices(key: str) -> list[str]:
     """The values that a question with choices offers."""
-    return list(questions()[key]["choices"].values())
+    offered = questions()[key]["choices"]
+    return list(offered.values() if isinstance(offered, dict) else offered)
 
 
 def parse(document: Mapping[str, Any]) -> Matrix:
     """The parsed file -> Matrix; MatrixError for unknown keys, a wrong shape, an id used twice."""
     try:
         matrix = Matrix(
+            product=tuple(document["product"]),
             supported=tuple(Variant(**entry) for entry in document["supported"]),
             refused=tuple(Refused(**entry) for entry in document["refused"]),
         )
     except (KeyError, TypeError) as error:
         raise MatrixError(
-            f"variants.yml: {error}; expected supported (id, gives, answers) and refused (id, answers, reason)"
+            f"variants.yml: {error}; expected product (keys), supported (id, gives, answers) "
+            "and refused (id, answers, reason)"
         ) from None
     seen: set[str] = set()
     entries: list[Variant | Refused] = [*matrix.supported, *matrix.refused]
@@ -94,43 +98,74 @@ def load() -> Matrix:
     return parse(yaml.safe_load((ROOT / "tests" / "variants.yml").read_text(encoding="utf-8")))
 
 
-def whole(variant: Variant) -> tuple[tuple[str, ...], str, str]:
-    """The choices of a variant, its defaults filled in: storage, tenant_credentials, ci."""
+def whole(variant: Variant) -> dict[str, Any]:
+    """The choices of a variant by key, its defaults filled in; None for a question that isn't asked of it."""
+    answers = {key: variant.answers.get(key, questions()[key]["default"]) for key in choice_keys()}
+    bridge = answers["deployment_model"] == "bridge"
+    if not bridge:
+        answers["dedicated_tiers"] = answers["dedicated_components"] = None
+    own_runtimes = bridge and len(answers["dedicated_tiers"]) == 3 and "runtime" in answers["dedicated_components"]
+    if own_runtimes or answers["deployment_model"] == "silo":
+        answers["tenant_credentials"] = None
+    return answers
 
-    def answer(key: str) -> Any:
-        return variant.answers.get(key, questions()[key]["default"])
 
-    return tuple(answer("storage")), answer("tenant_credentials"), answer("ci")
+def choice_keys() -> list[str]:
+    """The keys of the questions that offer choices, in order."""
+    return [key for key, question in questions().items() if "choices" in question]
+
+
+def answers_to(key: str) -> list[Any]:
+    """Every answer to a question with choices: each of them, or each subset where several may be chosen."""
+    offered = choices(key)
+    if not questions()[key].get("multiselect"):
+        return [*offered]
+    return [list(some) for size in range(len(offered) + 1) for some in itertools.combinations(offered, size)]
+
+
+# What bridge is rendered with, in turn: runtimes over shared stores, stores under a shared runtime, all but the memory.
+_BRIDGES: tuple[tuple[list[str], Callable[[list[str]], list[str]]], ...] = (
+    (["premium"], lambda _: ["runtime"]),
+    (["standard", "premium"], lambda storage: ["memory", *storage]),
+    (["basic", "standard", "premium"], lambda storage: ["runtime", *storage]),
+)
 
 
 def every_combination() -> Iterator[Variant]:
-    """The supported variants, then every other combination of the choices."""
+    """The supported variants, then the full product that `variants.yml` asks for."""
     yield from load().supported
-    covered = {whole(variant) for variant in load().supported}
-    stores = choices("storage")
-    subsets = [subset for size in range(len(stores) + 1) for subset in itertools.combinations(stores, size)]
-    for combination in itertools.product(subsets, choices("tenant_credentials"), choices("ci")):
-        if combination in covered:
-            continue
-        storage, credentials, ci = combination
-        yield Variant(
-            id="-".join([*(storage or ["nothing"]), credentials, ci]),
-            gives="",
-            answers={"storage": list(storage), "tenant_credentials": credentials, "ci": ci},
-        )
+    axes = load().product
+    others = [key for key in choice_keys() if key not in axes and not key.startswith("dedicated_")]
+    for number, combination in enumerate(itertools.product(*map(answers_to, axes))):
+        answers = dict(zip(axes, combination, strict=True))
+        answers |= {key: answers_to(key)[number % len(answers_to(key))] for key in others}
+        if answers["deployment_model"] == "bridge":
+            tiers, components = _BRIDGES[number % len(_BRIDGES)]
+            answers |= {"dedicated_tiers": tiers, "dedicated_components": components(answers["storage"])}
+        yield Variant(id="-".join(_short(value) for value in combination), gives="", answers=answers)
+
+
+def _short(answer: Any) -> str:
+    return answer if isinstance(answer, str) else "+".join(answer) or "nothing"
 
 
 def table() -> str:
     """The README's table of the supported variants, in Markdown."""
+    keys = [key for key in choice_keys() if not key.startswith("dedicated_")]
     lines = [
-        "| variant | `storage` | `tenant_credentials` | `ci` | what it gives |",
-        "|---|---|---|---|---|",
+        f"| variant | {' | '.join(f'`{key}`' for key in keys)} | what it gives |",
+        "|---" * (len(keys) + 2) + "|",
     ]
     for variant in load().supported:
-        storage, credentials, ci = whole(variant)
-        stores = ", ".join(f"`{store}`" for store in storage) or "none"
-        lines.append(f"| {variant.id} | {stores} | `{credentials}` | `{ci}` | {variant.gives} |")
+        cells = [_cell(answer) for key, answer in whole(variant).items() if key in keys]
+        lines.append(f"| {variant.id} | {' | '.join(cells)} | {variant.gives} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(answer: Any) -> str:
+    if answer is None:
+        return ""
+    return f"`{answer}`" if isinstance(answer, str) else ", ".join(f"`{each}`" for each in answer) or "none"
 
 
 def main(arguments: list[str]) -> int:

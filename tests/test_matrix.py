@@ -1,6 +1,7 @@
 """`variants.yml` says what it means, and everybody reads the same list."""
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import yaml
 from .matrix import (
     ROOT,
     MatrixError,
+    Variant,
+    answers_to,
+    choice_keys,
     choices,
     every_combination,
     load,
@@ -22,7 +26,7 @@ GOOD = {"id": "a", "gives": "something", "answers": {}}
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    return {"supported": [{**GOOD, **changes}], "refused": []}
+    return {"product": [], "supported": [{**GOOD, **changes}], "refused": []}
 
 
 def test_an_answer_that_is_no_question_is_refused() -> None:
@@ -31,33 +35,61 @@ def test_an_answer_that_is_no_question_is_refused() -> None:
 
 
 def test_an_entry_with_an_unknown_field_is_refused() -> None:
-    with pytest.raises(MatrixError, match="expected supported"):
+    with pytest.raises(MatrixError, match="expected product"):
         parse(document(answer={}))
 
 
 def test_an_id_that_stands_twice_is_refused() -> None:
     with pytest.raises(MatrixError, match="stands twice"):
-        parse({"supported": [GOOD, GOOD], "refused": []})
+        parse({"product": [], "supported": [GOOD, GOOD], "refused": []})
 
 
-def test_every_storage_meets_every_way_to_credentials() -> None:
-    pairs = [whole(variant)[:2] for variant in load().supported]
-    stores = [subset for size in range(3) for subset in itertools.combinations(choices("storage"), size)]
-    assert sorted(pairs) == sorted(itertools.product(stores, choices("tenant_credentials")))
+def facts(variant: Variant) -> dict[str, Any]:
+    """What two variants can differ in: each single choice, and of each list whether it holds a value."""
+    return {
+        name: value
+        for key, answer in whole(variant).items()
+        if answer is not None
+        for name, value in (
+            ((f"{key}: {choice}", choice in answer) for choice in choices(key))
+            if isinstance(answer, list)
+            else ((key, answer),)
+        )
+    }
 
 
-@pytest.mark.parametrize("ci", choices("ci"))
-def test_every_pipeline_meets_several_variants(ci: str) -> None:
-    assert sum(whole(variant)[2] == ci for variant in load().supported) >= 2
+def pairs(variants: Iterable[Variant]) -> set[frozenset[tuple[str, Any]]]:
+    """Every two facts that meet in one of the variants."""
+    return {frozenset(pair) for variant in variants for pair in itertools.combinations(facts(variant).items(), 2)}
 
 
-def test_every_combination_is_rendered_once() -> None:
-    combinations = [whole(variant) for variant in every_combination()]
-    assert len(combinations) == len(set(combinations)) == 4 * 2 * 3
+def test_every_two_answers_that_can_meet_do_meet_in_a_supported_variant() -> None:
+    met = pairs(load().supported)
+    single = [key for key in choice_keys() if not key.startswith("dedicated_")]
+    possible = {
+        pair for pair in pairs(every_combination()) if all(name.partition(":")[0] in single for name, _ in pair)
+    }
+    assert sorted(sorted(map(str, pair)) for pair in possible - met) == []
+
+
+def test_every_component_is_dedicated_and_shared_in_a_supported_bridge() -> None:
+    bridges = [whole(variant) for variant in load().supported if variant.answers.get("deployment_model") == "bridge"]
+    for component in choices("dedicated_components"):
+        assert any(component in bridge["dedicated_components"] for bridge in bridges)
+        there = [bridge for bridge in bridges if component in ["runtime", "memory", *bridge["storage"]]]
+        assert any(component not in bridge["dedicated_components"] for bridge in there)
+    for tier in choices("dedicated_tiers"):
+        assert any(tier in bridge["dedicated_tiers"] for bridge in bridges)
+
+
+def test_the_product_is_rendered_in_full() -> None:
+    axes = load().product
+    rendered = [tuple(map(str, (whole(variant)[key] for key in axes))) for variant in every_combination()]
+    assert set(rendered) == set(itertools.product(*([str(answer) for answer in answers_to(key)] for key in axes)))
 
 
 def test_every_question_gives_its_parts_in_the_same_order() -> None:
-    order = ["type", "help", "choices", "multiselect", "default", "validator"]
+    order = ["type", "help", "choices", "multiselect", "default", "when", "validator"]
     for key, question in questions().items():
         assert list(question) == [part for part in order if part in question], key
         assert {"type", "help", "default"} <= set(question), key
@@ -69,11 +101,17 @@ def test_the_questions_are_those_that_were_published() -> None:
         "project_slug": questions()["project_slug"]["default"],
         "aws_region": "us-east-1",
         "storage": ["dynamodb", "s3"],
+        "deployment_model": "pool",
+        "dedicated_tiers": ["premium"],
+        "dedicated_components": ["runtime"],
         "tenant_credentials": "web_identity",
         "ci": "github",
     }
     assert {key: question["default"] for key, question in questions().items()} == published
     assert choices("storage") == ["dynamodb", "s3"]
+    assert choices("deployment_model") == ["pool", "silo", "bridge"]
+    assert choices("dedicated_tiers") == ["basic", "standard", "premium"]
+    assert choices("dedicated_components") == ["runtime", "memory", "dynamodb", "s3"]
     assert choices("tenant_credentials") == ["web_identity", "token_vending"]
     assert choices("ci") == ["github", "gitlab", "none"]
 

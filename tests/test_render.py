@@ -42,7 +42,7 @@ def test_every_file_ends_with_one_newline(variant: Variant, renderings: Renderin
 @pytest.mark.parametrize("variant", COMBINATIONS, ids=by_id)
 def test_it_has_its_own_pipeline_and_no_other(variant: Variant, renderings: Renderings) -> None:
     rendered = renderings[variant]
-    ci = whole(variant)[2]
+    ci = whole(variant)["ci"]
     assert [name for name, path in PIPELINES.items() if (rendered / path).exists()] == [ci] * (ci in PIPELINES)
     assert (rendered / ".github").exists() == (ci == "github")
     if ci in PIPELINES:

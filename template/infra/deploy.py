@@ -1,6 +1,8 @@
 """The way of code and templates to a stage: on AWS and in the local cloud by the same calls."""
 
 import argparse
+import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ from saas_agent.tenancy.tiers import load_tiers
 _FOLDER = Path(__file__).resolve().parent
 PLATFORM = _FOLDER / "platform.yaml"
 _ARTIFACTS = _FOLDER / "artifacts.yaml"
+# What onboarding deploys for a tenant; none where tenants share everything.
+_TENANT_TEMPLATES = sorted(_FOLDER.glob("tenant*.yaml"))
 
 _LOCAL_STAGE = "local"
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
@@ -103,6 +107,9 @@ def deploy(
             confirm=confirm,
             progress=progress,
         )
+        for path in _TENANT_TEMPLATES:
+            text = stamped(path.read_text(encoding="utf-8"), platform.outputs)
+            s3.put_object(Bucket=bucket, Key=f"templates/{path.name}", Body=text.encode())
         if group := platform.outputs.get("RuntimeLogGroup"):
             set_up_log_group(
                 session.client("logs", region_name=region),
@@ -111,6 +118,28 @@ def deploy(
                 ledger=platform.outputs["LedgerFunctionArn"],
             )
         return platform.outputs
+
+
+def stamped(template: str, outputs: Mapping[str, str]) -> str:
+    """A template of tenants' stacks, its mappings filled in with the platform's outputs of the same names.
+
+    CloudFormation would let an export be imported, but not be changed while it is; and a stack's parameters would leave
+    it to whoever makes the stack to name the platform's resources.
+
+    Raises:
+        DeployError: the platform puts out no such value.
+    """
+    before, mappings, after = re.split(r"(?ms)^(Mappings:\n.*?)(?=^\S)", template, maxsplit=1)
+
+    def value(line: re.Match[str]) -> str:
+        if line[2] not in outputs:
+            raise DeployError(
+                f"the platform's stack has no output {line[2]}, which the tenants' template needs; expected both from "
+                "the same version of this repository; run `copier update` to restore infra/"
+            )
+        return f"{line[1]}{line[2]}: {json.dumps(outputs[line[2]])}"
+
+    return before + re.sub(r"(?m)^( {6})(\w+): .*$", value, mappings) + after
 
 
 def _upload(s3: Any, bucket: str, package: Package, progress: Progress) -> None:

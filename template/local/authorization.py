@@ -210,7 +210,8 @@ class Authorizer:
         verdict, reason = self.identity_verdict(principal, wanted)
         return self.decisions.append(
             principal=principal.arn,
-            tenant=principal.tenant,
+            # Of the session, or of the role itself where the role is one tenant's own.
+            tenant=cast(str | None, context.get(f"aws:PrincipalTag/{TENANT_TAG}")),
             action=permission.action,
             resource=permission.resource,
             context=context,
@@ -265,16 +266,19 @@ class Authorizer:
 
 
 def principal_context(principal: Principal, account: str, region: str) -> dict[str, str | list[str]]:
-    """Condition keys that every call of this principal carries."""
-    arn = principal.arn
-    if principal.role_name is not None:
-        role = find_role(account, principal.role_name)
-        arn = role.arn if role is not None else arn
+    """Condition keys that every call of this principal carries.
+
+    A session's tag takes the place of the role's own tag of that key, whatever its case (IAM user guide, "Pass session
+    tags in AWS STS").
+    """
+    role = find_role(account, principal.role_name) if principal.role_name is not None else None
+    tags = {} if role is None else {tag["Key"].lower(): (tag["Key"], tag["Value"]) for tag in role.tags}
+    tags |= {key.lower(): (key, value) for key, value in principal.tags.items()}
     return {
-        "aws:PrincipalArn": arn,
+        "aws:PrincipalArn": principal.arn if role is None else role.arn,
         "aws:PrincipalAccount": account,
         "aws:RequestedRegion": region,
-        **{f"aws:PrincipalTag/{key}": value for key, value in principal.tags.items()},
+        **{f"aws:PrincipalTag/{key}": value for key, value in tags.values()},
     }
 
 

@@ -28,7 +28,7 @@ from .service_roles import ServiceRoles
 from .state_machines import StateMachines
 
 if TYPE_CHECKING:
-    from .stage import Stage
+    from .stage import Home, Stage
 
 ACCOUNT = "123456789012"
 STAGE = "local"
@@ -152,11 +152,15 @@ class LocalCloud:
         """The deployed platform as its users and attackers see it."""
         from .stage import Stage  # imports the agent's side, which not everybody needs
 
-        return Stage(self.operator_session(), self.outputs, self.endpoint, self.mint)
+        return Stage(self.operator_session(), self.outputs, self.endpoint, self.mint, self._runtime_session, self.keys)
 
     def mint(self, claims: Mapping[str, Any]) -> str:
         """A token of exactly these claims under the deployed user pool's own key."""
         return cognito.mint(ACCOUNT, self.region, self.outputs["UserPoolId"], claims)
+
+    def _runtime_session(self, home: "Home") -> boto3.Session:
+        runtime, service = home.runtime_arn, "bedrock-agentcore.amazonaws.com"
+        return self._roles.session(home.execution_role, service=service, source_arn=runtime, name="attacker")
 
     def flush(self) -> None:
         """Return when everything that the agents wrote is in their log groups, and what it is in the ledger."""

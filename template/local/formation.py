@@ -8,7 +8,7 @@ rolled back where a resource can't be made.
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -141,8 +141,8 @@ class Formation:
         _check_capabilities(template, capabilities)
         given = _given(params.get("Parameters", []), stack)
         parameters = resolve_parameters(template, given, self._stored_parameter)
-        changes = self._changes(stack, template, parameters)
         tags = params.get("Tags", stack.tags)
+        changes = self._changes(stack, template, parameters, tags)
         changed = bool(
             changes or creates or template.get("Outputs") != stack.template.get("Outputs") or tags != stack.tags
         )
@@ -164,7 +164,11 @@ class Formation:
         )
 
     def _changes(
-        self, stack: Stack, template: Mapping[str, Any], parameters: Mapping[str, Any]
+        self,
+        stack: Stack,
+        template: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        tags: Sequence[Mapping[str, str]],
     ) -> list[dict[str, Any]]:
         """What a rollout would add, modify and remove, as far as it is known beforehand."""
 
@@ -180,7 +184,8 @@ class Formation:
             if "Condition" in definition and not scope.condition(definition["Condition"]):
                 continue
             included.add(logical_id)
-            properties = scope.resolve(definition.get("Properties") or {})
+            resolved = scope.resolve(definition.get("Properties") or {})
+            properties = KINDS[definition["Type"]].tagged(resolved, tags)
             former = stack.placed.get(logical_id)
             if former is None:
                 changes.append(stack_views.change("Add", logical_id, definition["Type"]))
@@ -277,10 +282,10 @@ class Formation:
 
     def _roll_out(self, plan: _ChangeSet) -> None:
         stack = plan.stack
-        former = (stack.template, stack.parameters)
+        former = (stack.template, stack.parameters, stack.tags)
         stack.note("CREATE_IN_PROGRESS" if plan.creates else "UPDATE_IN_PROGRESS", "User Initiated")
         try:
-            self._rollout(stack, plan.template, plan.parameters).run()
+            self._rollout(stack, plan.template, plan.parameters, plan.tags).run()
         except ResourceFailed as failure:
             self._roll_back(stack, failure, None if plan.creates else former)
             return
@@ -295,7 +300,7 @@ class Formation:
         self,
         stack: Stack,
         failure: ResourceFailed,
-        former: tuple[dict[str, Any], dict[str, Any]] | None,
+        former: tuple[dict[str, Any], dict[str, Any], list[dict[str, str]]] | None,
     ) -> None:
         reason = f"The following resource(s) failed: [{failure.logical_id}]. {failure.reason}"
         verb = "UPDATE_ROLLBACK" if former else "ROLLBACK"
@@ -310,12 +315,19 @@ class Formation:
             return
         stack.note(f"{verb}_COMPLETE", reason)
 
-    def _rollout(self, stack: Stack, template: Mapping[str, Any], parameters: Mapping[str, Any]) -> Rollout:
+    def _rollout(
+        self,
+        stack: Stack,
+        template: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        tags: Sequence[Mapping[str, str]],
+    ) -> Rollout:
         return Rollout(
             stack,
             template,
             lambda attribute: self._scope(stack, template, parameters, attribute=attribute),
             lambda logical_id: Place(self._account, self._region, stack.name, logical_id),
+            tags,
         )
 
     def _delete_stack(self, params: dict[str, Any]) -> dict[str, Any]:

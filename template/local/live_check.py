@@ -10,19 +10,19 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.attacks.judgement import Verdict
 from local.proof import Access, Outcome, attacks_on, plant, run_attacks, walk
 from local.stage import Actor, Stage
-from saas_agent import wiring
 from saas_agent.control_plane.connection import connect, connect_local, explain
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.states import Status
 from saas_agent.errors import Refused
 from saas_agent.memory import PREFERENCES
 from saas_agent.tenancy.placement import load_placement
-from saas_agent.tenancy.token import VerifiedToken
 
 TENANTS = (("live-check", "basic"), ("live-check2", "basic"))
 _HEADER_BYTES = 4096  # the longest header value that AgentCore Runtime passes on
@@ -100,19 +100,19 @@ def ask_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
     size = len(f"Bearer {actor.tokens.access}")
     fits = size <= _HEADER_BYTES
     yield Fact("Does the token fit into a header of 4 KB?", f"{size} bytes", "" if fits else "take claims out of it")
-    memory = stage.access(actor).client("bedrock-agentcore")
+    memory, memory_id = stage.access(actor).client("bedrock-agentcore"), stage.home(actor.name).resource("memory")
     path = PREFERENCES.format(actor_id=actor.tenant.actor_id)
     for parameter in ("namespace", "namespacePath"):
         taken = _taken(
             lambda name=parameter: memory.retrieve_memory_records(  # type: ignore[misc]
-                memoryId=stage.settings.memory_id, searchCriteria={"searchQuery": "x"}, **{name: path}
+                memoryId=memory_id, searchCriteria={"searchQuery": "x"}, **{name: path}
             )
         )
         needed = "the agent needs it: look at the tenant role" if parameter == "namespace" and not taken else ""
         yield Fact(f"May the tenant retrieve its own memories by {parameter}?", _yes(taken), needed)
     denied = not _taken(
         lambda: memory.batch_create_memory_records(
-            memoryId=stage.settings.memory_id,
+            memoryId=memory_id,
             records=[{"requestIdentifier": "1", "namespaces": [path], "content": {"text": "x"}, "timestamp": 0}],
         )
     )
@@ -120,7 +120,10 @@ def ask_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
 
 
 def _exchange(stage: Stage, actor: Actor, raw: str) -> object:
-    return wiring.credential_exchange(stage.settings, stage.session)(VerifiedToken(actor.tenant, raw))
+    sts = stage.session.client("sts", config=Config(signature_version=UNSIGNED))
+    return sts.assume_role_with_web_identity(
+        RoleArn=stage.home(actor.name).tenant_role, RoleSessionName="live-check", WebIdentityToken=raw
+    )["AssumedRoleUser"]
 
 
 def _taken(call: Callable[[], object]) -> bool:

@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.attacks.attack import Arena, Attack, all_attacks, modules
 from local.attacks.judgement import Judgement, Verdict, judge, judge_answer, text_of
 from local.authorization import DecisionLog
-from local.stage import Actor, Answer, Stage
+from local.stage import Actor, Answer, NoRuntimeCredentials, Stage
 from saas_agent.errors import Refused
 from saas_agent.tenancy.placement import load_placement
 
@@ -120,17 +120,26 @@ def run_attacks(
     stage: Stage, attacker: Actor, victims: Sequence[Actor], decisions: DecisionLog | None
 ) -> Iterator[Outcome]:
     """Runs them one after the other. decisions: the local cloud's record; None on AWS, where answers must do."""
-    access = stage.access(attacker)
+    try:
+        access = stage.access(attacker)
+    except NoRuntimeCredentials:
+        access = None
+    registry = stage.outputs["RegistryTable"]
     canaries = [victim.canary for victim in victims]
     ledger = _ledger_role(stage) if decisions is not None else ""
     for found, victim in attacks_on(victims, local=decisions is not None):
         arena = Arena(stage, attacker, victim, access)
+        if not found.when(arena):
+            continue
         position = decisions.position() if decisions is not None else 0
-        came_back, refused = _attempt(found.run, arena)
+        try:
+            came_back, refused = _attempt(found.run, arena)
+        except NoRuntimeCredentials:
+            continue
         if decisions is not None:
             # Meanwhile the ledger counts what earlier requests used, of any tenant.
             made = [decision for decision in decisions.since(position) if ledger not in decision.principal]
-            judgement = judge(found.kind, attacker.name, made, came_back, canaries, stage.settings.registry_table)
+            judgement = judge(found.kind, attacker.name, made, came_back, canaries, registry, stage.owner_of)
         else:
             judgement = judge_answer(found.kind, came_back, refused, canaries)
         yield Outcome(found, attacker.name, victim.name, judgement)

@@ -1,7 +1,7 @@
 """The resources of a stack on their way to a template, and back when one of them fails."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -107,8 +107,10 @@ class Rollout:
         template: Mapping[str, Any],
         scope_of: Callable[..., Scope],
         place_of: Callable[[str], Place],
+        tags: Sequence[Mapping[str, str]],
     ) -> None:
         self._stack = stack
+        self._tags = tags
         self._definitions: Mapping[str, Any] = template["Resources"]
         self._outputs: Mapping[str, Any] = template.get("Outputs") or {}
         self._scope = scope_of(attribute=self._attribute)
@@ -171,7 +173,8 @@ class Rollout:
             for dependency in _as_list(definition.get("DependsOn", [])):
                 if self._included(dependency):
                     self._settle(dependency)
-            properties = self._scope.resolve(definition.get("Properties") or {})
+            resolved = self._scope.resolve(definition.get("Properties") or {})
+            properties = KINDS[definition["Type"]].tagged(resolved, self._tags)
             placed = self._make(logical_id, definition, properties)
         except ResourceFailed:
             raise

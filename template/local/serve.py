@@ -5,7 +5,6 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import quote
 
 from local.cloud import LocalCloud, LocalCloudError
 from local.stage import SESSION_HEADER, Stage
@@ -45,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def instructions(cloud: LocalCloud, stage: Stage) -> str:
     """Commands to paste."""
-    invocations = f"{cloud.endpoint}/runtimes/{quote(stage.outputs['RuntimeArn'], safe='')}/invocations"
+    invocations = stage.home(TENANTS[0][0]).invocations
     return f"""
 The local cloud runs at {cloud.endpoint} with {" and ".join(tenant for tenant, _ in TENANTS)}. Ctrl-C ends it.
 

@@ -1,6 +1,7 @@
 """A deployed stage as its users and its attackers see it: the local cloud or AWS, through the same calls."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -15,13 +16,16 @@ import urllib3
 from saas_agent import wiring
 from saas_agent.control_plane.onboarding import Tenants
 from saas_agent.control_plane.registry import Registry
+from saas_agent.control_plane.stack import TenantStacks
 from saas_agent.control_plane.users import Users
 from saas_agent.settings import Settings
-from saas_agent.tenancy.access import TenantAccess, TenantSession
+from saas_agent.tenancy import token
+from saas_agent.tenancy.access import TenantAccess
+from saas_agent.tenancy.placement import Place, load_placement
 from saas_agent.tenancy.session import new_session_id
 from saas_agent.tenancy.tenant import TenantContext
 from saas_agent.tenancy.tiers import load_tiers
-from saas_agent.tenancy.token import ID_TOKEN_HEADER, VerifiedToken
+from saas_agent.tenancy.token import ID_TOKEN_HEADER, FetchKeys, VerifiedToken
 
 SESSION_HEADER = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
 
@@ -71,26 +75,70 @@ class Answer:
         return self.body if isinstance(self.body, str) else json.dumps(self.body)
 
 
+class NoRuntimeCredentials(Exception):
+    """The credentials of a tenant's own runtime never leave it; only the local cloud can show them."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where one tenant is served.
+
+    settings: of the runtime that serves it. invocations: its address. execution_role: ARN of the role it runs in.
+    tenant_role: ARN of the role that the tenant's requests run under. own: what the tenant has of its own, by the
+    output of its stack. takes_id_token: whether that runtime shows STS the ID token.
+    """
+
+    settings: Settings
+    invocations: str
+    runtime_arn: str
+    execution_role: str
+    tenant_role: str
+    own: Mapping[str, str]
+    takes_id_token: bool
+
+    @property
+    def log_group(self) -> str:
+        """Where the runtime's log is."""
+        return f"/aws/bedrock-agentcore/runtimes/{self.runtime_arn.rpartition('/')[2]}-DEFAULT"
+
+    def resource(self, component: str) -> str:
+        """The name or id of the resource that holds the tenant's data."""
+        variable = wiring.RESOURCES[component]
+        own = {output.lower(): value for output, value in self.own.items()}
+        return own.get(variable.replace("_", "").lower()) or self.settings.resource(variable)
+
+
 class Stage:
-    """One deployed stage. `outputs`: the platform stack's. `mint`: see `Mint`; None on AWS."""
+    """One deployed stage.
+
+    outputs: the platform stack's. What only the local cloud can do is None on AWS: `mint`, see `Mint`, and
+    `runtime_session`, which gives the credentials of a runtime's execution role. fetch_keys: issuer -> JWKS.
+    """
 
     def __init__(
-        self, session: boto3.Session, outputs: Mapping[str, str], endpoint: str, mint: Mint | None = None
+        self,
+        session: boto3.Session,
+        outputs: Mapping[str, str],
+        endpoint: str,
+        mint: Mint | None = None,
+        runtime_session: Callable[[Home], boto3.Session] | None = None,
+        fetch_keys: FetchKeys = token.fetch_keys,
     ) -> None:
         self.session = session
         self.outputs = outputs
         self.mint = mint
-        self.invocations = f"{endpoint}/runtimes/{quote(outputs['RuntimeArn'], safe='')}/invocations"
+        self.region = str(session.region_name)
+        self._endpoint = endpoint
+        self._runtime_session = runtime_session
+        self._fetch_keys = fetch_keys
         self._http = urllib3.PoolManager(retries=False, timeout=120.0)
         self._cognito = session.client("cognito-idp")
+        self._runtimes = session.client("bedrock-agentcore-control")
         self.users = Users(self._cognito, outputs["UserPoolId"])
-        registry = Registry(session.client("dynamodb"), outputs["RegistryTable"])
-        self.tenants = Tenants(registry, self.users, load_tiers())
-        runtime = session.client("bedrock-agentcore-control").get_agent_runtime(agentRuntimeId=outputs["RuntimeId"])
-        self.settings = Settings.from_environ(
-            {"AWS_REGION": str(session.region_name), **runtime["environmentVariables"]}
-        )
-        self._exchange = wiring.credential_exchange(self.settings, session)
+        self.registry = Registry(session.client("dynamodb"), outputs["RegistryTable"])
+        service, stage = outputs["Service"], outputs["Stage"]
+        stacks = TenantStacks(session.client("cloudformation"), service, stage, outputs["ArtifactsBucket"])
+        self.tenants = Tenants(self.registry, self.users, stacks, load_tiers(), load_placement())
 
     def onboard(self, tenant_id: str, tier: str, email: str | None = None) -> Actor:
         """Onboards the tenant, gives its administrator a password, and signs in."""
@@ -118,39 +166,93 @@ class Stage:
         )["AuthenticationResult"]
         return Tokens(answer["AccessToken"], answer["IdToken"])
 
+    def home(self, tenant_id: str) -> Home:
+        """Where the tenant is served, as the registry and its runtime say now."""
+        own = self.tenants.show(tenant_id).resources
+        runtime_id = own.get("RuntimeId") or self.outputs["RuntimeId"]
+        runtime = self._runtimes.get_agent_runtime(agentRuntimeId=runtime_id)
+        arn, environ = runtime["agentRuntimeArn"], runtime["environmentVariables"]
+        return Home(
+            settings=Settings.from_environ({"AWS_REGION": self.region, **environ}),
+            invocations=f"{self._endpoint}/runtimes/{quote(arn, safe='')}/invocations",
+            runtime_arn=arn,
+            execution_role=runtime["roleArn"],
+            tenant_role=own.get("TenantRoleArn") or self.outputs["TenantRoleArn"],
+            own=own,
+            takes_id_token=environ.get("STS_TOKEN") == "id",
+        )
+
+    def log_groups(self) -> list[str]:
+        """The log groups of all runtimes."""
+        shared = [self.outputs["RuntimeLogGroup"]] if "RuntimeLogGroup" in self.outputs else []
+        own = [record.resources.get("RuntimeLogGroup") for record in self.tenants.all()]
+        return shared + [group for group in own if group]
+
+    def owner_of(self, arn: str) -> str | None:
+        """The tenant whose own resource this is; None for what tenants share."""
+        parts = set(re.split("[:/]", arn))
+        for record in self.tenants.all():
+            if any(value == arn or value in parts for key, value in record.resources.items() if key != "Tier"):
+                return record.tenant_id
+        return None
+
+    def place(self, actor: Actor) -> Place:
+        """Where the actor's components are, and the AWS credentials that reach them, got as the runtime gets them.
+
+        NoRuntimeCredentials on AWS, for a tenant whose runtime is its own: they never leave it.
+        """
+        home = self.home(actor.name)
+        session = self.session
+        if home.settings.tenant_id is not None:
+            if self._runtime_session is None:
+                raise NoRuntimeCredentials(home.runtime_arn)
+            session = self._runtime_session(home)
+        platform = wiring.open_platform(
+            home.settings, session=session, fetch_keys=self._fetch_keys, write=lambda _: None
+        )
+        caller = VerifiedToken(actor.tenant, actor.tokens.access)
+        headers = {ID_TOKEN_HEADER: actor.tokens.id}
+        access = platform.credentials.access(platform.exchange, caller, headers)
+        return wiring.place(platform, caller, headers, access, platform.standings.of(access))
+
     def access(self, actor: Actor) -> TenantAccess:
-        """The actor's AWS credentials, got as the runtime gets them."""
-        raw = actor.tokens.access if self.settings.sts_token == "access" else actor.tokens.id
-        credentials = self._exchange(VerifiedToken(actor.tenant, raw))
-        return TenantAccess(actor.tenant, TenantSession(credentials, self.settings.region))
+        """The actor's AWS credentials; see `place`."""
+        return self.place(actor).access
 
     def doors(self, actor: Actor) -> wiring.Doors:
-        """The actor's own doors."""
-        return wiring.open_doors(self.settings, self.access(actor))
+        """The actor's own doors; see `place`."""
+        return wiring.open_doors(self.place(actor))
 
     def ask(self, actor: Actor, prompt: str, session_id: str | None = None) -> Answer:
         """Asks the agent as this user."""
-        return self.invoke({"prompt": prompt}, actor.tokens.access, session_id or actor.new_session_id(), actor)
+        session_id = session_id or actor.new_session_id()
+        return self.invoke(actor, {"prompt": prompt}, actor.tokens.access, session_id, id_token=actor.tokens.id)
 
     def invoke(
         self,
+        at: Actor,
         payload: object,
-        token: str | None,
+        access_token: str | None,
         session_id: str | None,
-        actor: Actor | None = None,
+        *,
         headers: Mapping[str, str] | None = None,
+        id_token: str | None = None,
     ) -> Answer:
-        """Sends anything at all to the runtime: `payload` as JSON, or bytes as they are."""
+        """Sends anything at all to the runtime that serves `at`: `payload` as JSON, or bytes as they are.
+
+        id_token: for a stage that shows it to STS; the others aren't sent it.
+        """
+        home = self.home(at.name)
         sent = {"Content-Type": "application/json", **(headers or {})}
-        if token is not None:
-            sent["Authorization"] = f"Bearer {token}"
+        if access_token is not None:
+            sent["Authorization"] = f"Bearer {access_token}"
         if session_id is not None:
             sent[SESSION_HEADER] = session_id
-        if actor is not None and self.settings.sts_token == "id":
-            sent[ID_TOKEN_HEADER] = actor.tokens.id
+        if id_token is not None and home.takes_id_token:
+            sent[ID_TOKEN_HEADER] = id_token
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         began = time.perf_counter()
-        response = self._http.request("POST", self.invocations, body=body, headers=sent)
+        response = self._http.request("POST", home.invocations, body=body, headers=sent)
         text = response.data.decode(errors="replace")
         seconds = time.perf_counter() - began
         try:

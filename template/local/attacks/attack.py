@@ -4,12 +4,13 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import jwt
 
 from local import attacks
-from local.stage import Actor, Answer, Stage
+from local.stage import Actor, Answer, Home, NoRuntimeCredentials, Stage
 from saas_agent.tenancy.access import TenantAccess
 
 Kind = Literal["access", "persuasion"]
@@ -18,20 +19,30 @@ Kind = Literal["access", "persuasion"]
 
 @dataclass(frozen=True)
 class Arena:
-    """What an attack is given. `access` holds the attacker's own credentials."""
+    """What an attack is given.
+
+    access: the attacker's own AWS credentials; None where they can't be had, see `Stage.place`.
+    """
 
     stage: Stage
     attacker: Actor
     victim: Actor
-    access: TenantAccess
+    access: TenantAccess | None
 
-    @property
-    def settings(self) -> Any:
-        """The runtime's settings: names of the resources under attack."""
-        return self.stage.settings
+    @cached_property
+    def home(self) -> Home:
+        """Where the attacker is served."""
+        return self.stage.home(self.attacker.name)
+
+    @cached_property
+    def goal(self) -> Home:
+        """Where the victim is served, and its data is."""
+        return self.stage.home(self.victim.name)
 
     def client(self, service: str) -> Any:
         """A boto3 client with the attacker's own tenant credentials."""
+        if self.access is None:
+            raise NoRuntimeCredentials(self.home.runtime_arn)
         return self.access.client(service)
 
     def ask(self, prompt: str) -> Answer:
@@ -46,11 +57,15 @@ class Arena:
         return self.stage.mint({name: value for name, value in {**own, **changed}.items() if value is not None})
 
 
+Condition = Callable[[Arena], bool]
+
+
 @dataclass(frozen=True)
 class Attack:
     """One attack. `run` returns whatever came back; a refusal may be an answer or an exception.
 
-    each_victim: whether it is run against every other tenant, or once. local: whether it needs the local cloud.
+    each_victim: whether it is run against every other tenant, or once. local: whether it needs the local cloud. when:
+    whether there is anything to attack.
     """
 
     area: str
@@ -59,6 +74,7 @@ class Attack:
     kind: Kind
     each_victim: bool
     local: bool
+    when: Condition
 
     @property
     def id(self) -> str:
@@ -70,13 +86,18 @@ _FOUND: dict[str, list[Attack]] = {}
 
 
 def attack(
-    title: str, *, kind: Kind = "access", each_victim: bool = True, local: bool = False
+    title: str,
+    *,
+    kind: Kind = "access",
+    each_victim: bool = True,
+    local: bool = False,
+    when: Condition = lambda _: True,
 ) -> Callable[[Callable[[Arena], object]], Callable[[Arena], object]]:
     """Makes a function an attack: `@attack("Read another tenant's item")`."""
 
     def register(run: Callable[[Arena], object]) -> Callable[[Arena], object]:
         area = run.__module__.rpartition(".")[2]
-        _FOUND.setdefault(area, []).append(Attack(area, title, run, kind, each_victim, local))
+        _FOUND.setdefault(area, []).append(Attack(area, title, run, kind, each_victim, local, when))
         return run
 
     return register

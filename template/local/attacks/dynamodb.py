@@ -20,8 +20,7 @@ def _ticket(subject: str) -> dict[str, Any]:
 
 
 def _table(arena: Arena) -> str:
-    name: str = arena.settings.resource("TABLE_NAME")
-    return name
+    return arena.goal.resource("dynamodb")
 
 
 def _key(tenant: Actor, sort_key: str = _CANARY) -> dict[str, Any]:
@@ -137,8 +136,8 @@ def execute_statement(arena: Arena) -> object:
 
 @attack("Export the table to a bucket", each_victim=False)
 def export_table(arena: Arena) -> object:
-    account = arena.stage.outputs["TenantRoleArn"].split(":")[4]
-    arn = f"arn:aws:dynamodb:{arena.settings.region}:{account}:table/{_table(arena)}"
+    account = arena.home.tenant_role.split(":")[4]
+    arn = f"arn:aws:dynamodb:{arena.stage.region}:{account}:table/{_table(arena)}"
     return arena.client("dynamodb").export_table_to_point_in_time(TableArn=arn, S3Bucket="anywhere-at-all")
 
 

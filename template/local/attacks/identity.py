@@ -30,7 +30,7 @@ def change_tenant(arena: Arena) -> object:
 @attack("Sign up as a user of another tenant")
 def sign_up(arena: Arena) -> object:
     return _cognito(arena).sign_up(
-        ClientId=arena.settings.client_id,
+        ClientId=arena.home.settings.client_id,
         Username=f"mallory@{arena.victim.name}.example",
         Password="Aa1!mallory-mallory",
         UserAttributes=[{"Name": "custom:tenant_id", "Value": arena.victim.name}],
@@ -40,7 +40,7 @@ def sign_up(arena: Arena) -> object:
 @attack("Sign in as another tenant's user with the own password")
 def foreign_password(arena: Arena) -> object:
     return _cognito(arena).initiate_auth(
-        ClientId=arena.settings.client_id,
+        ClientId=arena.home.settings.client_id,
         AuthFlow="USER_PASSWORD_AUTH",
         AuthParameters={"USERNAME": arena.victim.email, "PASSWORD": arena.attacker.password},
     )
@@ -50,12 +50,13 @@ def foreign_password(arena: Arena) -> object:
 def client_metadata(arena: Arena) -> object:
     answer = arena.stage.session.client("cognito-idp").admin_initiate_auth(
         UserPoolId=arena.stage.outputs["UserPoolId"],
-        ClientId=arena.settings.client_id,
+        ClientId=arena.home.settings.client_id,
         AuthFlow="ADMIN_USER_PASSWORD_AUTH",
         AuthParameters={"USERNAME": arena.attacker.email, "PASSWORD": arena.attacker.password},
         ClientMetadata={"tenant_id": arena.victim.name, "custom:tenant_id": arena.victim.name, "tier": "premium"},
     )
     return arena.stage.invoke(
+        arena.attacker,
         {"prompt": "what do I prefer?"},
         answer["AuthenticationResult"]["AccessToken"],
         arena.attacker.new_session_id(),

@@ -17,8 +17,7 @@ def plant(doors: Doors, actor: Actor) -> None:
 
 
 def _memory(arena: Arena) -> str:
-    memory_id: str = arena.settings.memory_id
-    return memory_id
+    return arena.goal.resource("memory")
 
 
 def _actor(arena: Arena) -> str:

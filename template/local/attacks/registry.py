@@ -17,18 +17,18 @@ def _item(tenant: Actor) -> dict[str, Any]:
 
 @attack("Read another tenant's entry in the registry")
 def read_registry(arena: Arena) -> object:
-    return arena.client("dynamodb").get_item(TableName=arena.settings.registry_table, Key=_item(arena.victim))
+    return arena.client("dynamodb").get_item(TableName=arena.stage.outputs["RegistryTable"], Key=_item(arena.victim))
 
 
 @attack("List all tenants from the registry", each_victim=False)
 def scan_registry(arena: Arena) -> object:
-    return arena.client("dynamodb").scan(TableName=arena.settings.registry_table)
+    return arena.client("dynamodb").scan(TableName=arena.stage.outputs["RegistryTable"])
 
 
 @attack("Move oneself to a higher tier in the registry", each_victim=False)
 def upgrade_oneself(arena: Arena) -> object:
     return arena.client("dynamodb").update_item(
-        TableName=arena.settings.registry_table,
+        TableName=arena.stage.outputs["RegistryTable"],
         Key=_item(arena.attacker),
         UpdateExpression="SET tier = :tier",
         ExpressionAttributeValues={":tier": {"S": "premium"}},
@@ -38,7 +38,7 @@ def upgrade_oneself(arena: Arena) -> object:
 @attack("Suspend another tenant in the registry")
 def suspend_another(arena: Arena) -> object:
     return arena.client("dynamodb").update_item(
-        TableName=arena.settings.registry_table,
+        TableName=arena.stage.outputs["RegistryTable"],
         Key=_item(arena.victim),
         UpdateExpression="SET #s = :status",
         ExpressionAttributeNames={"#s": "status"},

@@ -23,7 +23,7 @@ def plant(doors: Doors, actor: Actor) -> None:
 
 def _invoke(arena: Arena, token: str | None, **changed: Any) -> Answer:
     sent = {"payload": _PROMPT, "session_id": arena.attacker.new_session_id(), **changed}
-    return arena.stage.invoke(sent.pop("payload"), token, sent.pop("session_id"), **sent)
+    return arena.stage.invoke(arena.attacker, sent.pop("payload"), token, sent.pop("session_id"), **sent)
 
 
 def _claims(token: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def algorithm_none(arena: Arena) -> object:
 def algorithm_confusion(arena: Arena) -> object:
     kid = jwt.get_unverified_header(arena.victim.tokens.access)["kid"]
     body = _unsigned(_claims(arena.victim.tokens.access), {"alg": "HS256", "typ": "JWT", "kid": kid})
-    secret = f"{arena.settings.issuer}/.well-known/jwks.json".encode()
+    secret = f"{arena.home.settings.issuer}/.well-known/jwks.json".encode()
     return _invoke(arena, f"{body}.{_part(hmac.new(secret, body.encode(), hashlib.sha256).digest())}")
 
 
@@ -103,7 +103,7 @@ def other_audience(arena: Arena) -> object:
 
 @attack("Ask with a genuine token of another issuer", each_victim=False, local=True)
 def other_issuer(arena: Arena) -> object:
-    return _invoke(arena, arena.mint({"iss": f"{arena.settings.issuer}x"}))
+    return _invoke(arena, arena.mint({"iss": f"{arena.home.settings.issuer}x"}))
 
 
 @attack("Ask with a genuine token that names no tenant", each_victim=False, local=True)

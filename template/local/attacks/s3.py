@@ -17,8 +17,7 @@ def plant(doors: Doors, actor: Actor) -> None:
 
 
 def _bucket(arena: Arena) -> str:
-    name: str = arena.settings.resource("BUCKET_NAME")
-    return name
+    return arena.goal.resource("s3")
 
 
 def _key(tenant: Actor, name: str = _CANARY) -> str:

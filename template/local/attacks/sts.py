@@ -21,20 +21,20 @@ def _tag(tenant: str) -> dict[str, str]:
 @attack("Take the tenant role again, tagged as another tenant")
 def assume_as_another(arena: Arena) -> object:
     return arena.client("sts").assume_role(
-        RoleArn=arena.stage.outputs["TenantRoleArn"], RoleSessionName="attacker", Tags=[_tag(arena.victim.name)]
+        RoleArn=arena.goal.tenant_role, RoleSessionName="attacker", Tags=[_tag(arena.victim.name)]
     )["AssumedRoleUser"]
 
 
 @attack("Take the tenant role again, without a tag", each_victim=False)
 def assume_untagged(arena: Arena) -> object:
-    return arena.client("sts").assume_role(RoleArn=arena.stage.outputs["TenantRoleArn"], RoleSessionName="attacker")[
+    return arena.client("sts").assume_role(RoleArn=arena.goal.tenant_role, RoleSessionName="attacker")[
         "AssumedRoleUser"
     ]
 
 
 @attack("Take the agent's execution role", each_victim=False)
 def assume_execution_role(arena: Arena) -> object:
-    return arena.client("sts").assume_role(RoleArn=arena.stage.outputs["ExecutionRoleArn"], RoleSessionName="attacker")[
+    return arena.client("sts").assume_role(RoleArn=arena.goal.execution_role, RoleSessionName="attacker")[
         "AssumedRoleUser"
     ]
 
@@ -48,14 +48,14 @@ def forged_web_identity(arena: Arena) -> object:
 
 @attack("Read another tenant's model calls and prompts from the log", each_victim=False)
 def read_log(arena: Arena) -> object:
-    return arena.client("logs").filter_log_events(logGroupName=arena.stage.outputs["RuntimeLogGroup"])
+    return arena.client("logs").filter_log_events(logGroupName=arena.goal.log_group)
 
 
 @attack("Change the tenant role's own policy", each_victim=False)
 def widen_role(arena: Arena) -> object:
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     return arena.client("iam").put_role_policy(
-        RoleName=arena.stage.outputs["TenantRoleName"], PolicyName="wide", PolicyDocument=json.dumps(policy)
+        RoleName=arena.home.tenant_role.rpartition("/")[2], PolicyName="wide", PolicyDocument=json.dumps(policy)
     )
 
 
@@ -116,16 +116,16 @@ def _odd_tag(arena: Arena, tag: str) -> object:
         aws_access_key_id=credentials["AccessKeyId"],
         aws_secret_access_key=credentials["SecretAccessKey"],
         aws_session_token=credentials["SessionToken"],
-        region_name=arena.settings.region,
+        region_name=arena.stage.region,
     ).client("dynamodb")
     key = {"pk": {"S": f"TENANT#{arena.victim.name}"}, "sk": {"S": "TENANT"}}
-    return s3.get_item(TableName=arena.settings.registry_table, Key=key)
+    return s3.get_item(TableName=arena.stage.outputs["RegistryTable"], Key=key)
 
 
 def _exchange(arena: Arena, token: str) -> dict[str, str]:
     sts = arena.stage.session.client("sts", config=Config(signature_version=UNSIGNED))
     credentials: dict[str, str] = sts.assume_role_with_web_identity(
-        RoleArn=arena.stage.outputs["TenantRoleArn"],
+        RoleArn=arena.goal.tenant_role,
         RoleSessionName="attacker",
         WebIdentityToken=token,
     )["Credentials"]

@@ -29,6 +29,7 @@ class AgentMemory(Kind):
     """AWS::BedrockAgentCore::Memory with its strategies and their namespace templates."""
 
     replaced_by = frozenset({"Name", "EncryptionKeyArn"})
+    tags = ("Tags", dict)
 
     def create(self, place: Place, properties: Properties) -> Resource:
         backend = _agentcore(place)
@@ -51,6 +52,7 @@ class AgentMemory(Kind):
         memory.advance()
         self._set_strategies(memory, properties)
         backend.memories[memory.memory_id] = memory
+        backend.tag_resource(memory.memory_arn, dict(properties.get("Tags", {})))
         return Resource(memory.memory_arn, {"MemoryArn": memory.memory_arn, "MemoryId": memory.memory_id})
 
     def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
@@ -84,6 +86,7 @@ class Runtime(Kind):
     """AWS::BedrockAgentCore::Runtime as the control API returns it; runtime.py runs it."""
 
     replaced_by = frozenset({"AgentRuntimeName"})
+    tags = ("Tags", dict)
 
     def create(self, place: Place, properties: Properties) -> Resource:
         backend = _agentcore(place)
@@ -103,6 +106,7 @@ class Runtime(Kind):
         )
         runtime.advance()
         backend.agent_runtimes[runtime.agent_runtime_id] = runtime
+        backend.tag_resource(runtime.agent_runtime_arn, dict(properties.get("Tags", {})))
         return self._resource(runtime)
 
     def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:

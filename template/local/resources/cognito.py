@@ -26,6 +26,8 @@ def _refused(kind: str) -> Iterator[None]:
 class UserPool(Kind):
     """AWS::Cognito::UserPool; of the Lambda triggers, pre token generation alone is run."""
 
+    tags = ("UserPoolTags", dict)
+
     def create(self, place: Place, properties: Properties) -> Resource:
         self._check_triggers(properties)
         pool: CognitoIdpUserPool = _cognito(place).create_user_pool(

@@ -26,6 +26,7 @@ class Function(Kind):
     """AWS::Lambda::Function with code from S3."""
 
     replaced_by = frozenset({"FunctionName", "PackageType"})
+    tags = ("Tags", list)
 
     def create(self, place: Place, properties: Properties) -> Resource:
         _require_code(place, properties["Code"])

@@ -20,6 +20,7 @@ class Role(Kind):
     """AWS::IAM::Role with inline and managed policies and permissions boundary."""
 
     replaced_by = frozenset({"RoleName", "Path"})
+    tags = ("Tags", list)
 
     def create(self, place: Place, properties: Properties) -> Resource:
         role = _iam(place).create_role(
@@ -45,6 +46,7 @@ class Role(Kind):
             int(properties.get("MaxSessionDuration", 3600)),
         )
         role.permissions_boundary_arn = properties.get("PermissionsBoundary")
+        role.tags = list(properties.get("Tags", []))
         self._set_policies(place, name, properties, former)
         return resource
 
@@ -140,6 +142,7 @@ class OidcProvider(Kind):
     """AWS::IAM::OIDCProvider."""
 
     replaced_by = frozenset({"Url"})
+    tags = ("Tags", list)
 
     def create(self, place: Place, properties: Properties) -> Resource:
         provider = _iam(place).create_open_id_connect_provider(

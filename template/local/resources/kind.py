@@ -2,7 +2,7 @@
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -45,9 +45,22 @@ class Kind(ABC):
     """How resources of one type are created, updated and deleted.
 
     replaced_by: properties whose change makes CloudFormation create a new resource.
+    tags: the property that the stack's own tags go into, and its form; None where the type has none.
     """
 
     replaced_by: ClassVar[frozenset[str]] = frozenset()
+    tags: ClassVar[tuple[str, type] | None] = None
+
+    def tagged(self, properties: Properties, stack_tags: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """The properties with the tags of the stack; a tag of the resource's own wins."""
+        if self.tags is None or not stack_tags:
+            return dict(properties)
+        name, form = self.tags
+        own = properties.get(name) or form()
+        own = {tag["Key"]: tag["Value"] for tag in own} if form is list else own
+        merged = {**{tag["Key"]: tag["Value"] for tag in stack_tags}, **own}
+        as_list = [{"Key": key, "Value": value} for key, value in merged.items()]
+        return {**properties, name: as_list if form is list else merged}
 
     @abstractmethod
     def create(self, place: Place, properties: Properties) -> Resource:

@@ -22,6 +22,7 @@ class DynamoTable(Kind):
     """AWS::DynamoDB::Table with time to live and point-in-time recovery."""
 
     replaced_by = frozenset({"TableName", "KeySchema", "LocalSecondaryIndexes", "ImportSourceSpecification"})
+    tags = ("Tags", list)
     _changed_in_place = frozenset(
         {
             "BillingMode",
@@ -78,6 +79,7 @@ class Bucket(Kind):
     """AWS::S3::Bucket with encryption, versioning and public access block; no lifecycle runs."""
 
     replaced_by = frozenset({"BucketName"})
+    tags = ("Tags", list)
 
     def create(self, place: Place, properties: Properties) -> Resource:
         name = properties.get("BucketName") or place.name(63).lower()
@@ -154,6 +156,7 @@ class LogGroup(Kind):
     """AWS::Logs::LogGroup with retention."""
 
     replaced_by = frozenset({"LogGroupName"})
+    tags = ("Tags", list)
 
     def create(self, place: Place, properties: Properties) -> Resource:
         name = properties.get("LogGroupName") or place.name(512)

@@ -56,7 +56,6 @@ async def converse(
     *,
     session_id: str,
     tier: Tier,
-    access: TenantAccess,
     doors: Doors,
     usage: Usage,
     settings: Settings,
@@ -65,6 +64,7 @@ async def converse(
 
     Raises Refused: limit_reached when the tier's turns or tokens are used up, token_expired, denied.
     """
+    access = doors.access
     token_guard = UntilTokenExpires(access.tenant.expires_at)
     session_manager = doors.memory.session_manager(session_id)
     try:

@@ -22,6 +22,7 @@ NO_TENANT = Reason("no_tenant", 403, "The access token names no valid tenant; as
 TENANT_NOT_ACTIVE = Reason("tenant_not_active", 403, "This tenant is not active; ask your administrator.")
 SESSION_NOT_YOURS = Reason("session_not_yours", 403, "The session id is not one of yours; start a new session.")
 INVALID_REQUEST = Reason("invalid_request", 400, 'Expected a JSON object such as {"prompt": "..."} with a text prompt.')
+NOT_HERE = Reason("not_here", 403, "This tenant is not served here; look its address up again.")
 LIMIT_REACHED = Reason(
     "limit_reached",
     429,

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -44,18 +45,18 @@ def answer(platform: wiring.Platform, payload: object, context: RequestContext) 
         session_id = session.require_own(context.session_id, caller.tenant)
         usage.identify(session_id=session_id)
         prompt = _prompt(payload)
-        access = platform.credentials.access(_shown_to_sts(platform, caller, context))
-        tier = platform.standing.tier_of(access)
-        usage.identify(tier=tier.name)
-        _require_within(tier, prompt)
-        doors = wiring.open_doors(platform.settings, metered(access, usage))
+        access = platform.credentials.access(platform.exchange, caller, context.request_headers)
+        standing = platform.standings.of(access)
+        usage.identify(tier=standing.tier.name)
+        _require_within(standing.tier, prompt)
+        place = wiring.place(platform, caller, context.request_headers, access, standing)
+        doors = wiring.open_doors(replace(place, access=metered(place.access, usage)))
         yield {"type": "accepted", "session_id": session_id}
         for event in _one_by_one(
             converse(
                 prompt,
                 session_id=session_id,
-                tier=tier,
-                access=access,
+                tier=standing.tier,
                 doors=doors,
                 usage=usage,
                 settings=platform.settings,
@@ -108,14 +109,6 @@ def _prompt(payload: object) -> str:
     if not isinstance(prompt, str) or not prompt.strip():
         raise Refused(INVALID_REQUEST, "the prompt is missing, empty or no text")
     return prompt
-
-
-def _shown_to_sts(
-    platform: wiring.Platform, caller: token.VerifiedToken, context: RequestContext
-) -> token.VerifiedToken:
-    if platform.settings.sts_token == "access":
-        return caller
-    return platform.tokens.id_token(token.id_token(context.request_headers), caller)
 
 
 def _require_within(tier: Tier, prompt: str) -> None:

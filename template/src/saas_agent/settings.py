@@ -10,7 +10,7 @@ from saas_agent.errors import ConfigurationError
 class Settings:
     """The runtime's environment: what every request needs as fields, what one door needs through `resource`.
 
-    sts_token: which of the caller's tokens STS is shown, `access`, or `id` for the ID token in a header of its own.
+    tenant_id: the one tenant that this runtime serves; None for a runtime that tenants share.
     """
 
     service: str
@@ -19,8 +19,7 @@ class Settings:
     issuer: str
     client_id: str
     registry_table: str
-    memory_id: str
-    sts_token: str
+    tenant_id: str | None
     guardrail_id: str | None
     guardrail_version: str | None
     _environ: Mapping[str, str] = field(repr=False)
@@ -28,9 +27,6 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Reads what `infra/platform.yaml` sets; ConfigurationError names the first that is missing or off."""
-        sts_token = environ.get("STS_TOKEN") or "access"
-        if sts_token not in ("access", "id"):
-            raise ConfigurationError(f"STS_TOKEN is {sts_token!r}; expected access or id; deploy with StsToken set")
         return cls(
             service=required(environ, "SERVICE"),
             stage=required(environ, "STAGE"),
@@ -38,8 +34,7 @@ class Settings:
             issuer=required(environ, "ISSUER"),
             client_id=required(environ, "CLIENT_ID"),
             registry_table=required(environ, "REGISTRY_TABLE"),
-            memory_id=required(environ, "MEMORY_ID"),
-            sts_token=sts_token,
+            tenant_id=environ.get("TENANT_ID") or None,
             guardrail_id=environ.get("GUARDRAIL_ID") or None,
             guardrail_version=environ.get("GUARDRAIL_VERSION") or None,
             _environ=dict(environ),

@@ -41,12 +41,14 @@ def test_the_premium_tenant_can_no_more_than_the_basic_one(
     assert [f"{o.attack.id} on {o.victim}: {o.verdict.value}: {o.judgement.why}" for o in unsafe] == []
 
 
-def test_there_are_attacks_on_every_component() -> None:
+def test_there_are_attacks_on_every_component(stage: Stage) -> None:
     areas = {attack.area for attack in all_attacks()}
     placement = load_placement()
     expected = {"request", "identity", "sts", "registry"} | (set(placement.components) - {"runtime"})
-    if placement.shared_runtime_credentials == "token_vending":
+    if "CredentialsFunction" in stage.outputs:
         expected.add("vending")
+    if any(placement.has_own(tier) for tier in placement.tiers):
+        expected.add("dedicated")
     assert areas == expected == {module.__name__.rpartition(".")[2] for module in modules()}
 
 
@@ -59,6 +61,10 @@ def test_an_attack_has_a_title_of_its_own(attack: Attack) -> None:
 def _decision(action: str, resource: str, allowed: bool, **context: str | list[str]) -> Decision:
     named = {key.replace("__", ":").replace("___", "-"): value for key, value in context.items()}
     return Decision(1, "arn", "acme", action, resource, named, allowed, "identity", "because")
+
+
+def _nobodys(_: str) -> str | None:
+    return None
 
 
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/t"
@@ -82,25 +88,28 @@ TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/t"
     ],
 )
 def test_a_leak_is_seen_in_the_decisions(decision: Decision, verdict: Verdict) -> None:
-    assert judge("access", "acme", [decision], "", [], "registry").verdict is verdict
+    assert judge("access", "acme", [decision], "", [], "registry", _nobodys).verdict is verdict
 
 
 def test_a_leak_is_seen_in_the_answer_even_where_every_decision_was_a_denial() -> None:
     denied = _decision("dynamodb:GetItem", TABLE, False, dynamodb__LeadingKeys=["TENANT#globex"])
-    assert judge("access", "acme", [denied], "... canary-1 ...", ["canary-1"], "registry").verdict is Verdict.LEAKED
+    assert (
+        judge("access", "acme", [denied], "... canary-1 ...", ["canary-1"], "registry", _nobodys).verdict
+        is Verdict.LEAKED
+    )
 
 
 def test_an_attack_on_which_nothing_was_decided_is_no_success() -> None:
-    assert not judge("access", "acme", [], "", [], "registry").verdict.safe
-    assert not judge("persuasion", "acme", [], "", [], "registry").verdict.safe
+    assert not judge("access", "acme", [], "", [], "registry", _nobodys).verdict.safe
+    assert not judge("persuasion", "acme", [], "", [], "registry", _nobodys).verdict.safe
 
 
 def test_only_the_platform_itself_may_read_the_registry_for_another() -> None:
     entry = replace(_decision("dynamodb:GetItem", TABLE, True, dynamodb__LeadingKeys=["TENANT#globex"]), tenant=None)
     denied = _decision("dynamodb:GetItem", TABLE, False)
-    assert judge("access", "acme", [entry, denied], "", [], "t").verdict is Verdict.DENIED
-    assert judge("access", "acme", [entry, denied], "", [], "another").verdict is Verdict.LEAKED
-    assert judge("access", "acme", [replace(entry, tenant="acme")], "", [], "t").verdict is Verdict.LEAKED
+    assert judge("access", "acme", [entry, denied], "", [], "t", _nobodys).verdict is Verdict.DENIED
+    assert judge("access", "acme", [entry, denied], "", [], "another", _nobodys).verdict is Verdict.LEAKED
+    assert judge("access", "acme", [replace(entry, tenant="acme")], "", [], "t", _nobodys).verdict is Verdict.LEAKED
 
 
 def test_an_unknown_call_on_memory_counts_as_one_on_everybodys() -> None:
@@ -120,7 +129,7 @@ def test_the_live_check_passes_and_can_be_repeated(stage: Stage, capsys: pytest.
 def test_the_command_reaches_the_local_cloud_and_nothing_else(
     cloud: LocalCloud, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service = stage.settings.service
+    service = stage.outputs["Service"]
     running = Connection(cloud.operator_session(), service, "local", cloud.endpoint)
     monkeypatch.setattr(live_check, "connect_local", lambda _: running)
     # As in a shell of one's own: nothing points to the local cloud yet.

@@ -27,12 +27,12 @@ from saas_agent.tenancy.tiers import load_tiers
     ],
 )
 def test_a_payload_without_a_text_prompt_is_refused(stage: Stage, acme: Actor, payload: Any) -> None:
-    answer = stage.invoke(payload, acme.tokens.access, acme.new_session_id())
+    answer = stage.invoke(acme, payload, acme.tokens.access, acme.new_session_id())
     assert (answer.status, answer.body["error"]["code"]) == (400, "invalid_request")
 
 
 def test_what_is_no_json_is_refused(stage: Stage, acme: Actor) -> None:
-    answer = stage.invoke(b"{'prompt'", acme.tokens.access, acme.new_session_id())
+    answer = stage.invoke(acme, b"{'prompt'", acme.tokens.access, acme.new_session_id())
     assert answer.status == 400
     assert "JSON" in answer.text
 

@@ -61,7 +61,7 @@ def test_links_work_for_their_one_file_and_way(files: Files) -> None:
 def test_a_door_of_another_tenant_over_own_credentials_is_refused(stage: Stage, acme: Actor, globex: Actor) -> None:
     # No code makes such a thing; if it did, IAM would have the last word.
     torn = TenantAccess(TenantContext("globex", "basic", "x", acme.tenant.expires_at), stage.access(acme).session)
-    files = Files(torn, stage.settings.resource("BUCKET_NAME"))
+    files = Files(torn, stage.home(acme.name).resource("s3"))
     for call in (lambda: files.put("x", b""), lambda: files.get("x"), lambda: files.list(), lambda: files.delete("x")):
         with pytest.raises(Refused) as caught:
             call()

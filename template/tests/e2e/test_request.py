@@ -52,7 +52,7 @@ def test_nothing_that_leaves_or_is_logged_holds_a_secret(stage: Stage, acme: Act
     secrets = [acme.tokens.access, acme.tokens.id, session.access_key, session.secret_key, session.token]
     seen = stage.ask(acme, "hello").text + json.dumps(_stream(stage, acme, "hello"))
     logs = stage.session.client("logs")
-    for page in logs.get_paginator("filter_log_events").paginate(logGroupName=stage.outputs["RuntimeLogGroup"]):
+    for page in logs.get_paginator("filter_log_events").paginate(logGroupName=stage.home(acme.name).log_group):
         seen += "".join(event["message"] for event in page["events"])
     for secret in secrets:
         for part in secret.split("."):
@@ -62,7 +62,7 @@ def test_nothing_that_leaves_or_is_logged_holds_a_secret(stage: Stage, acme: Act
 def _stream(stage: Stage, actor: Actor, prompt: str) -> list[dict[str, object]]:
     response = urllib3.request(
         "POST",
-        stage.invocations,
+        stage.home(actor.name).invocations,
         body=json.dumps({"prompt": prompt, "stream": True}),
         headers={
             "Authorization": f"Bearer {actor.tokens.access}",
@@ -109,12 +109,12 @@ def test_every_request_leaves_its_usage_records(cloud: LocalCloud, stage: Stage,
     began = int(time.time() * 1000) - 1
     stage.ask(acme, "hello")
     stage.ask(acme, "a" * 1_000_000)
-    stage.invoke({"prompt": 7}, acme.tokens.access, acme.new_session_id())
-    stage.invoke({"prompt": "hi"}, acme.tokens.access, "s" * 40)
+    stage.invoke(acme, {"prompt": 7}, acme.tokens.access, acme.new_session_id())
+    stage.invoke(acme, {"prompt": "hi"}, acme.tokens.access, "s" * 40)
     stage.ask(acme, "loop forever")
     cloud.flush()
     events = stage.session.client("logs").filter_log_events(
-        logGroupName=stage.outputs["RuntimeLogGroup"], startTime=began
+        logGroupName=stage.home(acme.name).log_group, startTime=began
     )["events"]
     records = [read(event["message"]) for event in events if looks_like_usage(event["message"])]
     invocations = [record for record in records if record.kind == "invocation"]
@@ -142,7 +142,7 @@ def test_a_recall_takes_a_query_of_any_length(stage: Stage, acme: Actor) -> None
 
 def test_a_denied_recall_is_an_error_and_not_an_empty_list(stage: Stage, acme: Actor) -> None:
     torn = TenantAccess(TenantContext("globex", "basic", "x", acme.tenant.expires_at), stage.access(acme).session)
-    memory = TenantMemory(torn, stage.settings.memory_id)
+    memory = TenantMemory(torn, stage.home(acme.name).resource("memory"))
     for call in (
         lambda: memory.recall("x"),
         lambda: memory.remember("x"),

@@ -80,7 +80,7 @@ def test_two_tenants_with_the_same_sort_key_do_not_meet(stage: Stage, acme: Acto
 def test_a_door_of_another_tenant_over_own_credentials_is_refused(stage: Stage, acme: Actor, globex: Actor) -> None:
     # No code makes such a thing; if it did, IAM would have the last word.
     torn = TenantAccess(TenantContext("globex", "basic", "x", acme.tenant.expires_at), stage.access(acme).session)
-    table = Table(torn, stage.settings.resource("TABLE_NAME"))
+    table = Table(torn, stage.home(acme.name).resource("dynamodb"))
     for call in (
         lambda: table.get("X"),
         lambda: table.put("X", {}),

@@ -10,10 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from local.iam import Policy, as_list
 
-from .documents import Documents, Role, statements
-
-TENANT = "${aws:PrincipalTag/TenantId}"
-TENANT_KEY = "aws:PrincipalTag/TenantId"
+from .documents import TENANT_KEY, Documents, Role, statements
 
 ALLOWED: Mapping[str, frozenset[str]] = {
     # A tenant reads its own standing. Who else writes there is the control plane.
@@ -95,16 +92,29 @@ VENDING = ASSUME_WITH_TAGS | {"logs:CreateLogStream", "logs:PutLogEvents"}
 
 def violations(documents: Documents) -> Iterator[str]:
     """What is wrong with the policies' text, one line each."""
-    for statement in statements(documents.tenant.policies):
+    for statement in tenant_statements(documents):
         label = statement.get("Sid", "statement without Sid")
         for text in _tenant(statement, documents):
             yield f"{documents.tenant.name}: {label}: {text}"
-    yield from _grants(documents.execution, EXECUTION | (INVOKE if documents.vending else set()))
+    if documents.execution:
+        yield from _grants(documents.execution, EXECUTION | (INVOKE if documents.vending else set()))
     if documents.vending:
         yield from _grants(documents.vending, VENDING)
     for statement in as_list(documents.tenant.trust["Statement"]):
         for text in _trust(statement, documents):
             yield f"{documents.tenant.name}: trust: {text}"
+
+
+def tenant_statements(documents: Documents) -> list[Policy]:
+    """The tenant role's statements; without those that are for the runtime itself, where it is the tenant's own."""
+    own = statements(documents.tenant.policies)
+    if not documents.own_runtime:
+        return own
+    return [
+        statement
+        for statement in own
+        if statement["Effect"] == "Allow" and not EXECUTION.issuperset(as_list(statement.get("Action", "NotAction")))
+    ]
 
 
 def component_of(resource: str, documents: Documents) -> str | None:
@@ -138,9 +148,9 @@ def _tenant(statement: Policy, documents: Documents) -> Iterator[str]:
         yield from _tenant_action(action, components)
     for resource in resources:
         yield from _tenant_resource(resource, documents)
-    yield from _variables(statement)
+    yield from _variables(statement, documents)
     yield from _guards(statement)
-    if not components <= {"model", "guardrail"} and not _is_bound(statement):
+    if not components <= {"model", "guardrail"} and not _is_bound(statement, documents):
         yield "neither every resource nor a condition names the tenant"
 
 
@@ -158,7 +168,7 @@ def _tenant_action(action: str, components: set[str | None]) -> Iterator[str]:
 
 def _tenant_resource(resource: str, documents: Documents) -> Iterator[str]:
     component = component_of(resource, documents)
-    below = resource.partition(f"tenants/{TENANT}/")
+    below = resource.partition(f"tenants/{documents.tenant_text}/")
     if component is None:
         yield f"{resource} is no component of this service"
     # Inference profiles route to other Regions: their models' ARNs may leave the Region open.
@@ -168,12 +178,17 @@ def _tenant_resource(resource: str, documents: Documents) -> Iterator[str]:
         yield f"{resource} has a wildcard outside of the tenant's own prefix"
 
 
-def _variables(statement: Policy) -> Iterator[str]:
-    text = json.dumps(statement)
-    for variable in sorted(set(re.findall(r"\$\{[^}]*\}", text)) - {TENANT}):
-        yield f"{variable}: the only variable is {TENANT}, without a default"
-    if re.search(re.escape(TENANT) + r"[^:/\"]", text):
-        yield f"{TENANT} is followed by neither : nor / nor the end: other tenants' ids begin alike"
+def _variables(statement: Policy, documents: Documents) -> Iterator[str]:
+    text, tenant = json.dumps(statement), documents.tenant_text
+    for variable in sorted(set(re.findall(r"\$\{[^}]*\}", text)) - {tenant}):
+        yield f"{variable}: the tenant is named by {tenant} alone, without a default"
+    conditions = [found for keys in statement.get("Condition", {}).values() for found in keys.values()]
+    values = [str(value) for found in conditions for value in as_list(found)]
+    # The name of a tenant's own resource may hold the tenant's id anywhere; what counts is what follows it.
+    resources = as_list(statement.get("Resource", []))
+    values += [resource.rpartition("tenants/")[2] for resource in resources if "tenants/" in resource]
+    if any(re.search(re.escape(tenant) + r"[^:/]", value) for value in values):
+        yield f"{tenant} is followed by neither : nor / nor the end: other tenants' ids begin alike"
 
 
 def _guards(statement: Policy) -> Iterator[str]:
@@ -190,11 +205,11 @@ def _guards(statement: Policy) -> Iterator[str]:
                     yield f"{operator} on {key} has no Null guard: it passes a missing key"
 
 
-def _is_bound(statement: Policy) -> bool:
-    if all(TENANT in resource for resource in as_list(statement.get("Resource", ""))):
+def _is_bound(statement: Policy, documents: Documents) -> bool:
+    if all(documents.names_tenant(resource) for resource in as_list(statement.get("Resource", ""))):
         return True
     return any(
-        all(TENANT in value for value in as_list(values))
+        all(documents.names_tenant(value) for value in as_list(values))
         for operator, keys in statement.get("Condition", {}).items()
         if re.fullmatch(r"(ForAllValues:)?String(Equals|Like)", operator)
         for values in keys.values()
@@ -211,6 +226,10 @@ def _grants(role: Role, allowed: frozenset[str]) -> Iterator[str]:
 
 def _trust(statement: Policy, documents: Documents) -> Iterator[str]:
     allowed = ASSUME_WITH_TAGS if documents.vending else ASSUME_WITH_TOKEN
+    if documents.own_runtime:
+        allowed = frozenset({"sts:AssumeRole"})
+        if statement.get("Principal") != {"Service": "bedrock-agentcore.amazonaws.com"}:
+            yield "somebody else than AgentCore is trusted"
     for action in as_list(statement.get("Action", "NotAction")):
         if action not in allowed:
             yield f"{action} is not in the allow-list"

@@ -1,25 +1,35 @@
 """The IAM documents as deployed, with what the checks need to know of their surroundings."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
-
 from infra.models import model_resources
 from local.iam import Policy, as_list
+from local.stage import Stage
+from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 
+LOOK_UP = "look-up"
+"""In the place of a tier: the shared role, where it only leads every tenant to a role of its own."""
+
+TENANT = "${aws:PrincipalTag/TenantId}"
+ME = "acme"
+"""The tenant in whose name the shared role is asked."""
+
+TENANT_KEY = "aws:PrincipalTag/TenantId"
 OTHER_ACCOUNT = "999999999999"
 
 
 @dataclass(frozen=True)
 class Role:
-    """One IAM role: what it may do, and who may become it."""
+    """One IAM role: what it may do, who may become it, and the tenant that its own tag names, if any."""
 
     arn: str
     policies: tuple[Policy, ...]
     trust: Policy
+    tenant: str | None = None
 
     @property
     def name(self) -> str:
@@ -33,11 +43,15 @@ class Role:
 
 @dataclass(frozen=True)
 class Documents:
-    """All roles of one deployment.
+    """All roles of one deployment, seen by the tenants of one tier.
 
     Attributes:
-        tenant: the role that requests of tenants run under.
-        execution: the role of the runtime itself.
+        tenant: the role that requests of the tier's tenants run under: the one that they share and a session's tag
+            tells apart, or, where `tenant.tenant` is set, this one tenant's own.
+        only_looks_up: whether it reads the registry and nothing else, since every tenant has a role of its own.
+        own_runtime: whether it is the role that the tenant's own runtime runs in.
+        tenants: the roles of other tenants, and the shared one where `tenant` is a tenant's own.
+        execution: the role of the shared runtime, None where there is none.
         vending: the role of the credentials function, None where STS verifies the token.
         others: the remaining roles of the deployment.
         registry, memory, table, bucket: ARNs; table and bucket are None where the variant has none.
@@ -47,7 +61,10 @@ class Documents:
     """
 
     tenant: Role
-    execution: Role
+    only_looks_up: bool
+    own_runtime: bool
+    tenants: tuple[Role, ...]
+    execution: Role | None
     vending: Role | None
     others: tuple[Role, ...]
     registry: str
@@ -57,6 +74,20 @@ class Documents:
     models: tuple[str, ...]
     issuer: str
     client_id: str
+
+    @property
+    def me(self) -> str:
+        """The tenant in whose name everything is asked."""
+        return self.tenant.tenant or ME
+
+    @property
+    def tenant_text(self) -> str:
+        """How the tenant role's policies name the tenant."""
+        return self.tenant.tenant or TENANT
+
+    def names_tenant(self, text: str) -> bool:
+        """Whether a part of a policy names the tenant, as a whole."""
+        return re.search(rf"(^|[#/]){re.escape(self.tenant_text)}([:/]|$)", text) is not None
 
     @property
     def account(self) -> str:
@@ -76,9 +107,21 @@ class Documents:
         return f"arn:aws:iam::{self.account}:oidc-provider/{self.issuer_path}"
 
 
-def deployed_policies(session: boto3.Session, outputs: Mapping[str, str]) -> Documents:
-    """Read the documents from IAM, for the platform stack with these outputs."""
-    iam, clients = session.client("iam"), session.client
+def ways() -> list[str]:
+    """The first tier of each way of being placed, and LOOK_UP where no tier's tenants work in the shared role."""
+    placement, firsts = load_placement(), dict[tuple[str, ...], str]()
+    for tier in placement.tiers:
+        firsts.setdefault(tuple(placement.row(tier).values()), tier)
+    shared_runtime = any(placement.serves(tier, None) for tier in placement.tiers)
+    all_own = all(placement.has_own(tier) for tier in placement.tiers)
+    return [*firsts.values(), *([LOOK_UP] if shared_runtime and all_own else [])]
+
+
+def deployed_policies(stage: Stage, tier: str) -> Documents:
+    """Read the documents from IAM, as they are for this tier; onboards a tenant where the tier has its own."""
+    iam, clients, outputs = stage.session.client("iam"), stage.session.client, stage.outputs
+    own = tier != LOOK_UP and load_placement().has_own(tier)
+    home = stage.home(stage.onboard(f"own-{tier}", tier).name) if own else None
     roles = {
         role["Arn"]: _read_role(iam, role)
         for page in iam.get_paginator("list_roles").paginate()
@@ -88,29 +131,43 @@ def deployed_policies(session: boto3.Session, outputs: Mapping[str, str]) -> Doc
     if "CredentialsFunction" in outputs:
         function = clients("lambda").get_function_configuration(FunctionName=outputs["CredentialsFunction"])
         vending = roles.pop(function["Role"])
-    tables = {
-        name: clients("dynamodb").describe_table(TableName=outputs[name])["Table"]["TableArn"]
-        for name in ("RegistryTable", "TableName")
-        if name in outputs
-    }
-    tenant = roles.pop(outputs["TenantRoleArn"])
+    execution = roles.pop(outputs["ExecutionRoleArn"]) if "ExecutionRoleArn" in outputs else None
+    tenant = roles.pop(home.tenant_role if home else outputs["TenantRoleArn"])
+    mine = tenant.tenant or ME
+    roles = {arn: role for arn, role in roles.items() if role.tenant != mine}
+    tenants = [arn for arn, role in roles.items() if role.tenant or arn == outputs.get("TenantRoleArn")]
     partition, account = (tenant.arn.split(":")[part] for part in (1, 4))
-    region = outputs["MemoryArn"].split(":")[3]
+
+    def resource(component: str, output: str) -> str | None:
+        if home:
+            return home.resource(component) if component in load_placement().components else None
+        return outputs.get(output)
+
+    def table(name: str) -> str:
+        arn: str = clients("dynamodb").describe_table(TableName=name)["Table"]["TableArn"]
+        return arn
+
+    name, bucket, memory = (
+        resource("dynamodb", "TableName"), resource("s3", "BucketName"), resource("memory", "MemoryId")
+    )  # fmt: skip
     models = model_resources(
         {tier.model for tier in load_tiers().values()},
         partition=partition,
-        region=region,
+        region=stage.region,
         account=account,
     )
     return Documents(
         tenant=tenant,
-        execution=roles.pop(outputs["ExecutionRoleArn"]),
+        only_looks_up=tier == LOOK_UP,
+        own_runtime=home is not None and home.settings.tenant_id is not None,
+        tenants=tuple(roles.pop(arn) for arn in tenants),
+        execution=execution,
         vending=vending,
         others=tuple(roles.values()),
-        registry=tables["RegistryTable"],
-        memory=outputs["MemoryArn"],
-        table=tables.get("TableName"),
-        bucket=f"arn:{partition}:s3:::{outputs['BucketName']}" if "BucketName" in outputs else None,
+        registry=table(outputs["RegistryTable"]),
+        memory=f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}:memory/{memory}",
+        table=table(name) if name else None,
+        bucket=f"arn:{partition}:s3:::{bucket}" if bucket else None,
         models=tuple(models),
         issuer=outputs["Issuer"],
         client_id=outputs["ClientId"],
@@ -127,7 +184,8 @@ def _read_role(iam: Any, role: Mapping[str, Any]) -> Role:
         policy = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]
         version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
         policies.append(version["PolicyVersion"]["Document"])
-    return Role(role["Arn"], tuple(policies), role["AssumeRolePolicyDocument"])
+    tags = {tag["Key"]: tag["Value"] for tag in iam.list_role_tags(RoleName=name)["Tags"]}
+    return Role(role["Arn"], tuple(policies), role["AssumeRolePolicyDocument"], tags.get("TenantId"))
 
 
 def statements(policies: Sequence[Policy]) -> list[Policy]:

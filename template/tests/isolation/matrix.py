@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 
 from local.iam import Request, as_list, evaluate
 
-from .allow_list import ALLOWED, TENANT_KEY
-from .documents import Documents, Role, statements
+from .allow_list import ALLOWED
+from .documents import TENANT_KEY, Documents, Role, statements
 
 Context = Mapping[str, str | Sequence[str]]
 
@@ -17,7 +17,10 @@ CALLERS: Mapping[str, Context] = {
     "an empty tag": {TENANT_KEY: ""},
     "the tag *": {TENANT_KEY: "*"},
 }
-"""Session tags by caller. Only acme may ever be let through, and only to what is its own."""
+"""Session tags by caller. Only acme may ever be let through, and only to what is its own.
+
+A role of a tenant's own is asked in that tenant's name, with the tag that the role itself has; `acme` stands for it.
+"""
 
 
 @dataclass(frozen=True)
@@ -254,11 +257,12 @@ def questions(documents: Documents) -> Iterator[Question]:
     for table in TABLES:
         if table.component not in components:
             continue
+        callers = ("acme",) if documents.tenant.tenant else table.callers
         for action in table.actions:
             granted = _is_granted(documents.tenant, action)
             for row in table.rows:
                 for resource in _resources(row.resource, documents):
-                    for caller in table.callers:
+                    for caller in callers:
                         expected = row.allowed and granted and caller == "acme"
                         yield Question(table.component, caller, action, row, resource, expected)
 
@@ -266,15 +270,22 @@ def questions(documents: Documents) -> Iterator[Question]:
 def violations(documents: Documents) -> Iterator[str]:
     """The cells whose verdict is not the expected one, one line each."""
     for question in questions(documents):
-        if _allows(documents.tenant, question) != question.expected:
+        if _allows(documents.tenant, question, documents.me) != question.expected:
             yield f"{question}: expected {'allowed' if question.expected else 'denied'}"
     for role in (documents.execution, documents.vending, *documents.others):
         if role is None:
             continue
         for question in questions(documents):
             for_tenants = _is_for_tenants_alone(question, role, documents)
-            if for_tenants and _allows(role, question):
+            if for_tenants and _allows(role, question, documents.me):
                 yield f"{role.name}: {question}: expected denied"
+    for role in documents.tenants:
+        # In the name of the tenant whose role it is, or of any other that shares one.
+        caller = role.tenant or "globex"
+        for question in questions(documents):
+            mine = question.row.allowed and question.component != "model"
+            if mine and _allows(role, question, documents.me, caller):
+                yield f"{role.name} as {caller}: {question}: expected denied"
 
 
 def _is_for_tenants_alone(question: Question, role: Role, documents: Documents) -> bool:
@@ -285,15 +296,24 @@ def _is_for_tenants_alone(question: Question, role: Role, documents: Documents) 
     return question.component != "registry" or role not in documents.others
 
 
-def _allows(role: Role, question: Question) -> bool:
+def _allows(role: Role, question: Question, me: str, caller: str | None = None) -> bool:
+    tags = {TENANT_KEY: caller} if caller else _for(me, CALLERS[question.caller])
     request = Request(
         action=question.action,
         resource=question.resource,
-        context={**question.row.context, **CALLERS[question.caller]},
+        context={**_for(me, question.row.context), **tags},
         principal=role.session(),
         principal_role=role.arn,
     )
     return evaluate(role.policies, request).allowed
+
+
+def _for(me: str, context: Context) -> Context:
+    """The context with this tenant in the place of acme: its twins and near misses follow."""
+    return {
+        key: value.replace("acme", me) if isinstance(value, str) else [each.replace("acme", me) for each in value]
+        for key, value in context.items()
+    }
 
 
 def _is_granted(role: Role, action: str) -> bool:
@@ -317,6 +337,6 @@ def _resources(template: str, documents: Documents) -> list[str]:
         "bucket": documents.bucket,
         "region": documents.region,
         "tenant_role": documents.tenant.arn,
-        "execution_role": documents.execution.arn,
+        "execution_role": (documents.execution or documents.tenant).arn,
     }
-    return [template.format(**names)]
+    return [template.replace("acme", documents.me).format(**names)]

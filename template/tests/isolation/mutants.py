@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from local.iam import as_list
 
-from .allow_list import ASSUME_WITH_TAGS, TENANT, TENANT_KEY, component_of
-from .documents import Documents, Role, statements
+from .allow_list import ASSUME_WITH_TAGS, component_of, tenant_statements
+from .documents import TENANT_KEY, Documents, Role, statements
 
 Statement = dict[str, Any]
 Seen = Literal["verdict", "text"]
@@ -64,6 +64,8 @@ def _of_tenant_statements(documents: Documents) -> Iterator[Mutant]:
         _with_another_variable,
     )
     for number, original in enumerate(statements(documents.tenant.policies)):
+        if original not in tenant_statements(documents):
+            continue  # for the runtime itself: one of the roles around
         label = original.get("Sid", f"statement {number}")
         for change in changes:
             for name, changed, seen in change(deepcopy(dict(original)), documents):
@@ -71,22 +73,23 @@ def _of_tenant_statements(documents: Documents) -> Iterator[Mutant]:
                 yield Mutant(f"{label}: {name}", replace(documents, tenant=role), seen)
 
 
-def _without_a_condition(statement: Statement, _: Documents) -> Iterator[Change]:
+def _without_a_condition(statement: Statement, documents: Documents) -> Iterator[Change]:
     for operator, key in _conditions(statement):
         seen: Seen = "verdict"
-        if operator == "Null" and not _guard_decides(statement, key):
+        if operator == "Null" and not _guard_decides(statement, key, documents):
             seen = "text"
         yield f"without {operator} {key}", _drop(statement, operator, key), seen
 
 
-def _guard_decides(statement: Statement, key: str) -> bool:
+def _guard_decides(statement: Statement, key: str, documents: Documents) -> bool:
     """Whether a Null guard refuses something that nothing else in the statement refuses."""
     conditions = statement["Condition"]
     if str(conditions["Null"][key]).lower() == "true":
         return True
     if key == TENANT_KEY:
-        # A variable without value matches nothing, so elsewhere this guard is the second lock.
-        return TENANT not in str(statement)
+        # A variable without value matches nothing, so elsewhere this guard is the second lock; and a role of a tenant's
+        # own has the tag always.
+        return documents.tenant.tenant is None and documents.tenant_text not in str(statement)
     return any(key in keys for name, keys in conditions.items() if name.startswith("ForAllValues:"))
 
 
@@ -107,21 +110,21 @@ def _with_a_weaker_quantifier(statement: Statement, _: Documents) -> Iterator[Ch
                 yield f"{quantifier or 'no quantifier'} {key}", changed, "verdict"
 
 
-def _with_a_wider_value(statement: Statement, _: Documents) -> Iterator[Change]:
+def _with_a_wider_value(statement: Statement, documents: Documents) -> Iterator[Change]:
     for operator, key in _conditions(statement):
         values = as_list(statement["Condition"][operator][key])
-        if not any(TENANT in str(value) for value in values):
+        if not any(documents.names_tenant(str(value)) for value in values):
             continue
         like = operator.replace("StringEquals", "StringLike")
-        for name, value in _wider(values[0]):
+        for name, value in _wider(values[0], documents.tenant_text):
             yield f"{key} {name}", _move(statement, operator, key, like, value), "verdict"
 
 
 def _with_a_wider_resource(statement: Statement, documents: Documents) -> Iterator[Change]:
     yield "any resource", {**statement, "Resource": "*"}, "verdict"
     resources = as_list(statement["Resource"])
-    if TENANT in resources[0]:
-        for name, resource in _wider(resources[0]):
+    if documents.names_tenant(resources[0]):
+        for name, resource in _wider(resources[0], documents.tenant_text):
             yield f"resource {name}", {**statement, "Resource": resource}, "verdict"
     yield (
         "NotResource",
@@ -130,9 +133,9 @@ def _with_a_wider_resource(statement: Statement, documents: Documents) -> Iterat
     )
 
 
-def _wider(value: str) -> Iterator[tuple[str, str]]:
-    before, _, after = value.partition(TENANT)
-    yield "without a separator", f"{before}{TENANT}*"
+def _wider(value: str, tenant: str) -> Iterator[tuple[str, str]]:
+    before, _, after = value.rpartition(tenant)
+    yield "without a separator", f"{before}{tenant}*"
     yield "of any tenant", f"{before}*{after}"
     if before:
         yield "anything", value[: value.find("tenants/")] + "*" if "tenants/" in before else "*"
@@ -157,12 +160,17 @@ def _with_a_wider_action(statement: Statement, documents: Documents) -> Iterator
         yield "with dynamodb:PutItem", changed, "verdict"
 
 
-def _with_another_variable(statement: Statement, _: Documents) -> Iterator[Change]:
-    if TENANT in str({**statement, "Sid": ""}):
+def _with_another_variable(statement: Statement, documents: Documents) -> Iterator[Change]:
+    tenant = documents.tenant_text
+    if tenant not in str({**statement, "Sid": ""}):
+        return
+    if documents.tenant.tenant:
+        yield "bound to another tenant", _substituted(statement, tenant, "globex"), "verdict"
+    else:
         default = "${aws:PrincipalTag/TenantId, 'acme'}"
-        yield "a default for the tenant", _substituted(statement, TENANT, default), "text"
+        yield "a default for the tenant", _substituted(statement, tenant, default), "text"
         other = "${aws:PrincipalTag/Tier}"
-        yield "bound to another tag", _substituted(statement, TENANT, other), "verdict"
+        yield "bound to another tag", _substituted(statement, tenant, other), "verdict"
 
 
 def _with_a_further_statement(documents: Documents) -> Iterator[Mutant]:
@@ -198,8 +206,9 @@ def _with_a_further_statement(documents: Documents) -> Iterator[Mutant]:
 
 def _of_tenant_trust(documents: Documents) -> Iterator[Mutant]:
     role = documents.tenant
+    changes = _trust_in_runtime if documents.own_runtime else _trust_changes
     for number, original in enumerate(as_list(role.trust["Statement"])):
-        for name, changed, seen in _trust_changes(deepcopy(dict(original)), documents):
+        for name, changed, seen in changes(deepcopy(dict(original)), documents):
             trust = deepcopy(dict(role.trust))
             trust["Statement"] = as_list(trust["Statement"])
             trust["Statement"][number] = changed
@@ -240,14 +249,25 @@ def _trust_changes(statement: Statement, documents: Documents) -> Iterator[Chang
     )
 
 
+def _trust_in_runtime(statement: Statement, documents: Documents) -> Iterator[Change]:
+    yield "any account's runtime", {key: value for key, value in statement.items() if key != "Condition"}, "verdict"
+    yield "anyone", {**statement, "Principal": "*"}, "text"
+    yield "sts:*", {**statement, "Action": "sts:*"}, "text"
+    yield "with session tags", {**statement, "Action": [*ASSUME_WITH_TAGS]}, "text"
+
+
 def _further_principals(documents: Documents) -> Mapping[str, Any]:
-    return {
+    principals: dict[str, Any] = {
         "everybody": "*",
         "the account's root": {"AWS": f"arn:aws:iam::{documents.account}:root"},
-        "the runtime": {"AWS": documents.execution.arn},
         "the tenant role itself": {"AWS": documents.tenant.arn},
         "a service": {"Service": "ec2.amazonaws.com"},
     }
+    if documents.execution:
+        principals["the shared runtime"] = {"AWS": documents.execution.arn}
+    if documents.tenants:
+        principals["another tenant's role"] = {"AWS": documents.tenants[0].arn}
+    return principals
 
 
 # --- The roles around -----------------------------------------------------------------------------

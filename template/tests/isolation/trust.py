@@ -38,26 +38,39 @@ def violations(documents: Documents) -> Iterator[str]:
 
 def attempts(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
     """Every attempt, with the role that it is made on."""
-    proper = _function(documents.vending) if documents.vending else _token(documents)
-    for attempt in (proper, *_altered_tags(proper)):
-        yield documents.tenant, attempt
-    if documents.vending:
-        altered = [_token(documents), *_altered_transitivity(proper)]
+    if documents.own_runtime:
+        on_tenant = [
+            _runtime(documents, documents.account, allowed=True),
+            _runtime(documents, OTHER_ACCOUNT),
+            _runtime(documents, None),
+            replace(_token(documents), allowed=False),
+            *_strangers(documents),
+        ]
     else:
-        # Which tags are transitive is for the issuer to say, who signs it.
-        altered = [*_altered_tokens(documents)]
-    for attempt in altered:
-        yield documents.tenant, replace(attempt, allowed=False)
-    for attempt in _strangers(documents):
-        if not (documents.vending and _is_session_of(documents.vending, attempt)):
-            yield documents.tenant, attempt
+        proper = _function(documents) if documents.vending else _token(documents)
+        on_tenant = [proper, *_altered_tags(proper)]
+        if documents.tenant.tenant:
+            on_tenant += _other_tenants(proper)
+        if documents.vending:
+            on_tenant += [replace(_token(documents), allowed=False), *_altered_transitivity(proper)]
+        else:
+            # Which tags are transitive is for the issuer to say, who signs it.
+            on_tenant += [replace(attempt, allowed=False) for attempt in _altered_tokens(documents)]
+        on_tenant += [
+            attempt
+            for attempt in _strangers(documents)
+            if not (documents.vending and _is_session_of(documents.vending, attempt))
+        ]
+    for attempt in on_tenant:
+        yield documents.tenant, attempt
     for role in (documents.execution, documents.vending, *documents.others):
         if role is not None:
             for attempt in (_token(documents), *_strangers(documents)):
                 yield role, replace(attempt, tags={}, allowed=False)
-    yield documents.execution, _runtime(documents, documents.account, allowed=True)
-    yield documents.execution, _runtime(documents, OTHER_ACCOUNT)
-    yield documents.execution, _runtime(documents, None)
+    if documents.execution:
+        yield documents.execution, _runtime(documents, documents.account, allowed=True)
+        yield documents.execution, _runtime(documents, OTHER_ACCOUNT)
+        yield documents.execution, _runtime(documents, None)
 
 
 def _is_session_of(role: Role, attempt: Attempt) -> bool:
@@ -69,7 +82,7 @@ def _token(documents: Documents) -> Attempt:
         "a token of the own pool",
         "sts:AssumeRoleWithWebIdentity",
         {"federated": documents.provider},
-        {"TenantId": "acme"},
+        {"TenantId": documents.me},
         {
             f"{documents.issuer_path}:aud": documents.client_id,
             f"{documents.issuer_path}:sub": "user",
@@ -80,12 +93,14 @@ def _token(documents: Documents) -> Attempt:
     )
 
 
-def _function(vending: Role) -> Attempt:
+def _function(documents: Documents) -> Attempt:
+    vending = documents.vending
+    assert vending is not None
     return Attempt(
         "the credentials function",
         "sts:AssumeRole",
         {"principal": vending.session(), "principal_role": vending.arn},
-        {"TenantId": "acme"},
+        {"TenantId": documents.me},
         {"sts:RoleSessionName": "acme-user", "sts:TransitiveTagKeys": ["TenantId"]},
         allowed=True,
     )
@@ -95,12 +110,19 @@ def _altered_tags(proper: Attempt) -> Iterator[Attempt]:
     for name, tags in (
         ("no tags", {}),
         ("an empty tenant", {"TenantId": ""}),
-        ("a further tag", {"TenantId": "acme", "Tier": "premium"}),
+        ("a further tag", {**proper.tags, "Tier": "premium"}),
         ("another tag", {"Tier": "premium"}),
         # Tag keys are the same in any case to a condition key, but not to aws:TagKeys.
-        ("the tag key in lower case", {"tenantid": "acme"}),
+        ("the tag key in lower case", {"tenantid": proper.tags["TenantId"]}),
     ):
         yield replace(proper, name=f"{proper.name} with {name}", tags=tags, allowed=False)
+
+
+def _other_tenants(proper: Attempt) -> Iterator[Attempt]:
+    """A role of one tenant's own is nobody else's."""
+    for tenant in ("globex", proper.tags["TenantId"] + "2", "*"):
+        name = f"{proper.name} of tenant {tenant}"
+        yield replace(proper, name=name, tags={"TenantId": tenant}, allowed=False)
 
 
 def _altered_transitivity(proper: Attempt) -> Iterator[Attempt]:
@@ -144,12 +166,12 @@ def _altered_tokens(documents: Documents) -> Iterator[Attempt]:
 
 def _strangers(documents: Documents) -> Iterator[Attempt]:
     """Everybody who holds AWS credentials or none, with the tags of a proper attempt."""
-    tenant, execution = documents.tenant, documents.execution
     roles = {
-        "the runtime": execution,
-        "a tenant's own session": tenant,
-        **{f"the role {role.name}": role for role in documents.others},
+        "a session of the role itself": documents.tenant,
+        **{f"the role {role.name}": role for role in (*documents.others, *documents.tenants)},
     }
+    if documents.execution:
+        roles["the shared runtime"] = documents.execution
     if documents.vending:
         roles["the credentials function"] = documents.vending
     callers = {name: {"principal": role.session("acme"), "principal_role": role.arn} for name, role in roles.items()}
@@ -167,7 +189,7 @@ def _strangers(documents: Documents) -> Iterator[Attempt]:
                 f"{name}, {action}",
                 action,
                 caller,
-                {"TenantId": "acme"},
+                {"TenantId": documents.me},
                 {
                     f"{documents.issuer_path}:aud": documents.client_id,
                     "sts:RoleSessionName": "acme-user",

@@ -5,7 +5,7 @@ import pytest
 
 from saas_agent.errors import Refused
 from saas_agent.tenancy.access import TemporaryCredentials
-from saas_agent.tenancy.credentials import TenantCredentials
+from saas_agent.tenancy.credentials import Headers, TenantCredentials
 from saas_agent.tenancy.tenant import TenantContext
 from saas_agent.tenancy.token import VerifiedToken
 
@@ -19,77 +19,77 @@ class Exchange:
         self.lasts_until = lasts_until
         self.calls: list[str] = []
 
-    def __call__(self, token: VerifiedToken) -> TemporaryCredentials:
+    def __call__(self, token: VerifiedToken, headers: Headers) -> TemporaryCredentials:
         self.calls.append(token.raw)
         until = datetime.fromtimestamp(self.lasts_until, UTC)
         return TemporaryCredentials(f"AKID{token.tenant.tenant_id}", "secret-key", "session-token", until)
 
 
-def access_key(credentials: TenantCredentials, token: VerifiedToken) -> str:
-    key: str = credentials.access(token).session.get_credentials().access_key
+def access_key(credentials: TenantCredentials, exchange: Exchange, token: VerifiedToken) -> str:
+    key: str = credentials.access(exchange, token).session.get_credentials().access_key
     return key
 
 
 def test_one_exchange_a_token_and_never_shared_between_tenants() -> None:
     exchange = Exchange()
-    credentials = TenantCredentials(exchange, "us-east-1", clock=lambda: 0.0)
+    credentials = TenantCredentials("us-east-1", clock=lambda: 0.0)
     acme, globex = a_token("acme", "t1"), a_token("globex", "t2")
     for _ in range(3):
-        assert access_key(credentials, acme) == "AKIDacme"
-        assert access_key(credentials, globex) == "AKIDglobex"
+        assert access_key(credentials, exchange, acme) == "AKIDacme"
+        assert access_key(credentials, exchange, globex) == "AKIDglobex"
     assert exchange.calls == ["t1", "t2"]
 
 
 def test_credentials_are_renewed_before_they_expire() -> None:
     now, exchange = [0.0], Exchange(lasts_until=900.0)
-    credentials = TenantCredentials(exchange, "us-east-1", clock=lambda: now[0])
-    credentials.access(a_token("acme", "t"))
+    credentials = TenantCredentials("us-east-1", clock=lambda: now[0])
+    credentials.access(exchange, a_token("acme", "t"))
     now[0] = 839.0
-    credentials.access(a_token("acme", "t"))
+    credentials.access(exchange, a_token("acme", "t"))
     assert len(exchange.calls) == 1
     now[0] = 841.0
-    credentials.access(a_token("acme", "t"))
+    credentials.access(exchange, a_token("acme", "t"))
     assert len(exchange.calls) == 2
 
 
 def test_nothing_outlives_the_token() -> None:
     now, exchange = [0.0], Exchange(lasts_until=90_000.0)
-    credentials = TenantCredentials(exchange, "us-east-1", clock=lambda: now[0])
+    credentials = TenantCredentials("us-east-1", clock=lambda: now[0])
     token = a_token("acme", "t", expires_at=100)
-    credentials.access(token)
+    credentials.access(exchange, token)
     now[0] = 100.0
     with pytest.raises(Refused) as caught:
-        credentials.access(token)
+        credentials.access(exchange, token)
     assert caught.value.reason.code == "token_expired"
 
 
 def test_the_cache_is_bounded_and_forgets_the_oldest() -> None:
     exchange = Exchange()
-    credentials = TenantCredentials(exchange, "us-east-1", capacity=2, clock=lambda: 0.0)
+    credentials = TenantCredentials("us-east-1", capacity=2, clock=lambda: 0.0)
     for raw in ("t1", "t2", "t3", "t3", "t1"):
-        credentials.access(a_token("acme", raw))
+        credentials.access(exchange, a_token("acme", raw))
     assert exchange.calls == ["t1", "t2", "t3", "t1"]
 
 
 def test_a_denied_exchange_leaves_nothing_behind() -> None:
-    def denied(_: VerifiedToken) -> TemporaryCredentials:
+    def denied(_: VerifiedToken, __: Headers) -> TemporaryCredentials:
         from saas_agent.errors import DENIED
 
         raise Refused(DENIED)
 
-    credentials = TenantCredentials(denied, "us-east-1", clock=lambda: 0.0)
+    credentials = TenantCredentials("us-east-1", clock=lambda: 0.0)
     for _ in range(2):
         with pytest.raises(Refused):
-            credentials.access(a_token("acme", "t"))
+            credentials.access(denied, a_token("acme", "t"))
 
 
 def test_many_threads_get_their_own_tenant() -> None:
-    credentials = TenantCredentials(Exchange(), "us-east-1", clock=lambda: 0.0)
+    credentials, exchange = TenantCredentials("us-east-1", clock=lambda: 0.0), Exchange()
     wrong: list[str] = []
 
     def work(tenant: str) -> None:
         for number in range(20):
-            if access_key(credentials, a_token(tenant, f"{tenant}-{number}")) != f"AKID{tenant}":
+            if access_key(credentials, exchange, a_token(tenant, f"{tenant}-{number}")) != f"AKID{tenant}":
                 wrong.append(tenant)
 
     threads = [threading.Thread(target=work, args=(f"tenant{n}",)) for n in range(6)]
@@ -101,12 +101,19 @@ def test_many_threads_get_their_own_tenant() -> None:
 
 
 def test_no_secret_shows() -> None:
-    access = TenantCredentials(Exchange(), "us-east-1", clock=lambda: 0.0).access(a_token("acme", "raw-token"))
+    access = TenantCredentials("us-east-1", clock=lambda: 0.0).access(Exchange(), a_token("acme", "raw-token"))
     shown = f"{access!r} {access}"
     assert not any(secret in shown for secret in ("secret-key", "session-token", "raw-token", "AKIDacme"))
 
 
 def test_a_session_makes_one_client_a_service() -> None:
-    access = TenantCredentials(Exchange(), "us-east-1", clock=lambda: 0.0).access(a_token("acme", "t"))
+    access = TenantCredentials("us-east-1", clock=lambda: 0.0).access(Exchange(), a_token("acme", "t"))
     assert access.client("dynamodb") is access.client("dynamodb")
     assert access.session.client("dynamodb", region_name="us-east-1", config=None) is access.client("dynamodb")
+
+
+def test_two_exchanges_of_one_token_lead_to_two_sessions() -> None:
+    credentials, shared, own = TenantCredentials("us-east-1", clock=lambda: 0.0), Exchange(), Exchange()
+    token = a_token("acme", "t")
+    assert credentials.access(shared, token) is not credentials.access(own, token)
+    assert credentials.access(shared, token) is credentials.access(shared, token)

@@ -12,10 +12,15 @@ from moto import mock_aws
 from saas_agent.control_plane.errors import Conflict, ControlPlaneError
 from saas_agent.control_plane.onboarding import Change, Tenants
 from saas_agent.control_plane.registry import Registry, TenantRecord
+from saas_agent.control_plane.stack import TenantStacks
 from saas_agent.control_plane.states import Status
 from saas_agent.control_plane.users import ADMINISTRATORS, Users
+from saas_agent.tenancy.placement import Placement
 
 ANN = "ann@acme.example"
+SHARED = Placement(
+    "desk", "eu-central-1", "shared_user_pool", {tier: {"runtime": "shared"} for tier in ("basic", "premium")}
+)
 
 
 @dataclass
@@ -37,16 +42,16 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def clients() -> tuple[Any, Any]:
+def clients() -> tuple[Any, Any, Any]:
     """Made once: making a client takes longer than most of these tests."""
     session = boto3.Session("test", "test", region_name="eu-central-1")
-    return session.client("dynamodb"), session.client("cognito-idp")
+    return session.client("dynamodb"), session.client("cognito-idp"), session.client("cloudformation")
 
 
 @pytest.fixture
-def cloud(clients: tuple[Any, Any]) -> Iterator[Cloud]:
+def cloud(clients: tuple[Any, Any, Any]) -> Iterator[Cloud]:
     with mock_aws():
-        dynamodb, cognito = clients
+        dynamodb, cognito, formation = clients
         dynamodb.create_table(
             TableName="registry",
             BillingMode="PAY_PER_REQUEST",
@@ -71,7 +76,8 @@ def cloud(clients: tuple[Any, Any]) -> Iterator[Cloud]:
             ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
         )["UserPoolClient"]["ClientId"]
         registry, users = Registry(dynamodb, "registry"), Users(cognito, pool_id)
-        tenants = Tenants(registry, users, ("basic", "premium"))
+        stacks = TenantStacks(formation, "desk", "test", "artifacts")
+        tenants = Tenants(registry, users, stacks, ("basic", "premium"), SHARED)
         yield Cloud(registry, users, tenants, cognito, pool_id, client_id)
 
 
@@ -195,13 +201,13 @@ def test_a_failure_leaves_failed_and_the_same_command_finishes_it(
 
 
 def test_a_command_that_was_killed_is_finished_by_the_same_command(cloud: Cloud) -> None:
-    cloud.registry.create("acme", tier="basic", name="acme", admin=ANN)
+    cloud.registry.create("acme", tier="basic", name="acme", admin=ANN, placement={})
     assert cloud.onboard().changed
     assert cloud.status() is Status.ACTIVE
 
 
 def test_a_command_that_was_killed_after_the_user_was_made_is_finished(cloud: Cloud) -> None:
-    cloud.registry.create("acme", tier="basic", name="acme", admin=ANN)
+    cloud.registry.create("acme", tier="basic", name="acme", admin=ANN, placement={})
     cloud.users.ensure_admin("acme", ANN, invite=False)
     assert cloud.onboard().record.status is Status.ACTIVE
     assert len(list(cloud.users.of_tenant("acme"))) == 1
@@ -227,7 +233,7 @@ def test_two_operators_who_onboard_the_same_tenant_at_once_both_succeed(
 ) -> None:
     begin = Registry.create
 
-    def second_is_faster(registry: Registry, tenant_id: str, **answers: str) -> TenantRecord:
+    def second_is_faster(registry: Registry, tenant_id: str, **answers: Any) -> TenantRecord:
         monkeypatch.setattr(Registry, "create", begin)
         cloud.onboard()
         return begin(registry, tenant_id, **answers)
@@ -240,7 +246,7 @@ def test_two_operators_who_onboard_the_same_tenant_at_once_both_succeed(
 def test_two_operators_with_different_answers_do_not_mix(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     begin = Registry.create
 
-    def second_is_faster(registry: Registry, tenant_id: str, **answers: str) -> TenantRecord:
+    def second_is_faster(registry: Registry, tenant_id: str, **answers: Any) -> TenantRecord:
         monkeypatch.setattr(Registry, "create", begin)
         cloud.onboard(tier="premium", admin="bob@acme.example")
         return begin(registry, tenant_id, **answers)
@@ -326,7 +332,7 @@ def test_an_unknown_tenant_is_refused(cloud: Cloud, operation: str) -> None:
 def test_a_tenant_that_is_not_complete_is_neither_suspended_nor_resumed(
     cloud: Cloud, operation: str, failed: bool
 ) -> None:
-    record = cloud.registry.create("acme", tier="basic", name="acme", admin=ANN)
+    record = cloud.registry.create("acme", tier="basic", name="acme", admin=ANN, placement={})
     if failed:
         record = cloud.registry.move(record, Status.FAILED)
     with pytest.raises(ControlPlaneError, match=record.status):

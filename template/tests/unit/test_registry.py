@@ -48,7 +48,7 @@ def registry(client: Any) -> Registry:
 
 
 def create(registry: Registry, tenant_id: str = "acme") -> TenantRecord:
-    return registry.create(tenant_id, tier="basic", name="Acme", admin="ann@acme.example")
+    return registry.create(tenant_id, tier="basic", name="Acme", admin="ann@acme.example", placement={})
 
 
 def test_a_created_tenant_is_provisioning_and_reads_back_as_it_was(registry: Registry) -> None:
@@ -178,7 +178,7 @@ def test_the_table_of_moves_covers_every_state() -> None:
 
 def test_tenants_are_listed_over_all_pages(registry: Registry, client: Any) -> None:
     for number in range(150):  # moto ends a page at 1 MB: names make it several
-        registry.create(f"t{number:03}", tier="basic", name="x" * 9000, admin="a@b.example")
+        registry.create(f"t{number:03}", tier="basic", name="x" * 9000, admin="a@b.example", placement={})
     client.put_item(TableName=TABLE, Item={"pk": {"S": "TENANT#t000"}, "sk": {"S": "OTHER"}})
     first_page = client.scan(TableName=TABLE)
     assert "LastEvaluatedKey" in first_page

@@ -11,7 +11,8 @@ from saas_agent.functions import vend_credentials
 from saas_agent.functions.vend_credentials import NotVended
 from tests.unit.tokens import CLIENT, ISSUER, claims, jwks, signed
 
-ENVIRON = {"ISSUER": ISSUER, "CLIENT_ID": CLIENT, "TENANT_ROLE_ARN": "arn:aws:iam::123456789012:role/tenant"}
+ENVIRON = {"ISSUER": ISSUER, "CLIENT_ID": CLIENT}
+ROLE = "arn:aws:iam::123456789012:role/tenant"
 UNTIL = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -36,9 +37,11 @@ class Sts:
 def test_the_tenant_of_the_token_is_tagged_and_no_other() -> None:
     sts = Sts()
     handler = vend_credentials.create(ENVIRON, sts, lambda _: jwks())
-    event = {"token": signed(claims()), "tenant_id": "globex", "Tags": [{"Key": "TenantId", "Value": "globex"}]}
+    tags = [{"Key": "TenantId", "Value": "globex"}]
+    event = {"token": signed(claims()), "role_arn": ROLE, "tenant_id": "globex", "Tags": tags}
     answer = handler(event, None)
     assert answer == {"AccessKeyId": "A", "SecretAccessKey": "S", "SessionToken": "T", "Expiration": UNTIL.isoformat()}
+    assert sts.asked[0]["RoleArn"] == ROLE
     assert sts.asked[0]["Tags"] == [{"Key": "TenantId", "Value": "acme"}]
     assert sts.asked[0]["TransitiveTagKeys"] == ["TenantId"]
     assert sts.asked[0]["DurationSeconds"] == 900
@@ -50,6 +53,7 @@ def test_the_tenant_of_the_token_is_tagged_and_no_other() -> None:
         ({}, "invalid_request"),
         ({"token": None}, "invalid_request"),
         ({"tenant_id": "acme"}, "invalid_request"),
+        ({"token": signed(claims()), "role_arn": None}, "invalid_request"),
         ({"token": ""}, "invalid_token"),
         ({"token": "a.b.c"}, "invalid_token"),
         ({"token": signed(claims(exp=1))}, "token_expired"),
@@ -62,7 +66,7 @@ def test_anything_but_a_good_token_is_refused_before_sts_is_asked(event: dict[st
     sts = Sts()
     handler = vend_credentials.create(ENVIRON, sts, lambda _: jwks())
     with pytest.raises(NotVended) as caught:
-        handler(event, None)
+        handler({"role_arn": ROLE, **event}, None)
     assert str(caught.value) == code
     assert sts.asked == []
 
@@ -71,7 +75,7 @@ def test_a_refusal_of_sts_names_its_code_alone() -> None:
     error = ClientError({"Error": {"Code": "AccessDenied", "Message": "secret things"}}, "AssumeRole")
     handler = vend_credentials.create(ENVIRON, Sts(error), lambda _: jwks())
     with pytest.raises(NotVended) as caught:
-        handler({"token": signed(claims())}, None)
+        handler({"token": signed(claims()), "role_arn": ROLE}, None)
     assert str(caught.value) == "AssumeRole: AccessDenied"
 
 

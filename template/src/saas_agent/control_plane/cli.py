@@ -32,6 +32,7 @@ from saas_agent.control_plane.report import (
     reconcile,
     usage_report,
 )
+from saas_agent.control_plane.stack import TenantStacks
 from saas_agent.control_plane.states import Status
 from saas_agent.control_plane.users import Users
 from saas_agent.errors import ConfigurationError
@@ -77,7 +78,9 @@ def _tenants(connection: Connection) -> Tenants:
     with waiting("Looking up the platform", sys.stderr):
         registry = Registry(connection.client("dynamodb"), connection.output("RegistryTable"))
         users = Users(connection.client("cognito-idp"), connection.output("UserPoolId"))
-    return Tenants(registry, users, tuple(load_tiers()))
+        bucket = connection.output("ArtifactsBucket")
+        stacks = TenantStacks(connection.client("cloudformation"), connection.service, connection.stage, bucket)
+    return Tenants(registry, users, stacks, tuple(load_tiers()), load_placement())
 
 
 def _onboard(arguments: argparse.Namespace, connection: Connection) -> None:
@@ -225,13 +228,11 @@ def _tell(change: Change, done: str, output: str) -> None:
 
 def _print_record(record: TenantRecord, output: str) -> None:
     values = asdict(record)
-    placement = load_placement()
-    values["placement"] = {component: placement.column(record.tier, component) for component in placement.components}
     if output == "json":
         _print_json(values)
         return
-    places = values.pop("placement")
-    values["placement"] = ", ".join(f"{component} {column}" for component, column in places.items())
+    for key in ("placement", "resources"):
+        values[key] = ", ".join(f"{name} {value}" for name, value in values[key].items()) or "-"
     for key, value in values.items():
         print(f"{key.replace('_', ' '):<12}{value}")
 

@@ -1,7 +1,7 @@
 """The tenant's life in steps that are safe to repeat."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -9,8 +9,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from saas_agent.control_plane.errors import Conflict, ControlPlaneError
 from saas_agent.control_plane.registry import Registry, TenantRecord, partition_key
+from saas_agent.control_plane.stack import TenantStacks
 from saas_agent.control_plane.states import Status
 from saas_agent.control_plane.users import Users
+from saas_agent.tenancy.placement import Placement
 
 # Not all that a mail server would take, but nothing that could be taken for anything else.
 _EMAIL = re.compile(r"[a-z0-9][a-z0-9._%+-]*@[a-z0-9-]+(\.[a-z0-9-]+)+")
@@ -32,11 +34,15 @@ class Tenants:
     What it refuses is a ControlPlaneError; errors of AWS itself are botocore's.
     """
 
-    def __init__(self, registry: Registry, users: Users, tiers: Collection[str]) -> None:
-        """`tiers`: the names of the tiers that there are."""
+    def __init__(
+        self, registry: Registry, users: Users, stacks: TenantStacks, tiers: Collection[str], placement: Placement
+    ) -> None:
+        """`tiers`: the names of the tiers that there are. `stacks`: makes what is dedicated to a tenant."""
         self._registry = registry
         self._users = users
+        self._stacks = stacks
         self._tiers = tiers
+        self._placement = placement
 
     def onboard(self, tenant_id: str, *, tier: str, admin: str, name: str | None = None, invite: bool = True) -> Change:
         """Makes the tenant and its administrator; ACTIVE only when everything is there.
@@ -57,12 +63,15 @@ class Tenants:
             record = self._registry.move(record, Status.PROVISIONING)
         if record.status is not Status.PROVISIONING:
             return Change(record, changed=False)
+        resources: Mapping[str, str] = {}
         try:
+            if self._placement.has_own(tier):
+                resources = self._stacks.ensure(tenant_id, tier)
             self._users.ensure_admin(tenant_id, admin, invite=invite)
         except Exception:
             self._fail(record)
             raise
-        return Change(self._activate(record), changed=True)
+        return Change(self._activate(record, resources), changed=True)
 
     def suspend(self, tenant_id: str) -> Change:
         """No more tokens from now on; then its users are signed out, on a repetition once more."""
@@ -109,13 +118,14 @@ class Tenants:
 
     def _begin(self, tenant_id: str, tier: str, admin: str, name: str | None) -> TenantRecord:
         try:
-            return self._registry.create(tenant_id, tier=tier, name=name or tenant_id, admin=admin)
+            row = self._placement.row(tier)
+            return self._registry.create(tenant_id, tier=tier, name=name or tenant_id, admin=admin, placement=row)
         except Conflict:  # someone else onboards the same tenant: then theirs is the record
             return self.show(tenant_id)
 
-    def _activate(self, record: TenantRecord) -> TenantRecord:
+    def _activate(self, record: TenantRecord, resources: Mapping[str, str]) -> TenantRecord:
         try:
-            return self._registry.move(record, Status.ACTIVE)
+            return self._registry.move(record, Status.ACTIVE, resources=resources)
         except Conflict:
             current = self.show(record.tenant_id)
             if current.status is Status.ACTIVE:

@@ -23,8 +23,8 @@ class TenantRecord:
     """A tenant as the registry knows it.
 
     admin: the e-mail address of the administrator that it was onboarded with, or empty. created_at,
-    updated_at: ISO 8601, UTC. version: 1 at first, one more with every write. resources: what it has of its own, by the
-    output of its stack.
+    updated_at: ISO 8601, UTC. version: 1 at first, one more with every write. placement: component -> column, as the
+    tenant was provisioned. resources: what it has of its own, by the output of its stack.
     """
 
     tenant_id: str
@@ -35,6 +35,7 @@ class TenantRecord:
     created_at: str
     updated_at: str
     version: int
+    placement: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -75,10 +76,12 @@ class Registry:
         found = [_record(item) for page in pages for item in page["Items"]]
         yield from sorted(found, key=lambda record: record.tenant_id)
 
-    def create(self, tenant_id: str, *, tier: str, name: str, admin: str) -> TenantRecord:
+    def create(
+        self, tenant_id: str, *, tier: str, name: str, admin: str, placement: Mapping[str, str] | None = None
+    ) -> TenantRecord:
         """A new record, PROVISIONING; Conflict where the tenant is there already."""
         now = self._now()
-        record = TenantRecord(tenant_id, Status.PROVISIONING, tier, name, admin, now, now, 1)
+        record = TenantRecord(tenant_id, Status.PROVISIONING, tier, name, admin, now, now, 1, placement or {})
         item = {
             **_key(tenant_id),
             "status": {"S": record.status},
@@ -88,6 +91,7 @@ class Registry:
             "created_at": {"S": now},
             "updated_at": {"S": now},
             "version": {"N": "1"},
+            "placement": _map(record.placement),
         }
         try:
             self._client.put_item(
@@ -100,8 +104,11 @@ class Registry:
             raise
         return record
 
-    def move(self, record: TenantRecord, status: Status) -> TenantRecord:
-        """Moves the tenant to another state; Conflict where it changed since it was read."""
+    def move(self, record: TenantRecord, status: Status, *, resources: Mapping[str, str] | None = None) -> TenantRecord:
+        """Moves the tenant to another state; Conflict where it changed since it was read.
+
+        resources: what it has of its own from now on; as before where it isn't given.
+        """
         if not may_move(record.status, status):
             raise ControlPlaneError(
                 f"tenant {record.tenant_id} is {record.status} and can't become {status} now; "
@@ -111,15 +118,16 @@ class Registry:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=_key(record.tenant_id),
-                UpdateExpression="SET #status = :new, updated_at = :now, #version = :next",
+                UpdateExpression="SET #status = :new, updated_at = :now, #version = :next, #resources = :resources",
                 ConditionExpression="#status = :old AND #version = :version",
-                ExpressionAttributeNames={"#status": "status", "#version": "version"},
+                ExpressionAttributeNames={"#status": "status", "#version": "version", "#resources": "resources"},
                 ExpressionAttributeValues={
                     ":new": {"S": status},
                     ":old": {"S": record.status},
                     ":now": {"S": self._now()},
                     ":version": {"N": str(record.version)},
                     ":next": {"N": str(record.version + 1)},
+                    ":resources": _map(record.resources if resources is None else resources),
                 },
                 ReturnValues="ALL_NEW",
             )
@@ -141,7 +149,15 @@ def _raise_conflict(error: ClientError, tenant_id: str) -> None:
         raise Conflict(f"tenant {tenant_id} was changed by someone else meanwhile; repeat the command") from None
 
 
-def _record(item: Mapping[str, Mapping[str, Any]]) -> TenantRecord:
+def _map(texts: Mapping[str, str]) -> dict[str, Any]:
+    return {"M": {key: {"S": value} for key, value in texts.items()}}
+
+
+def _texts(item: Mapping[str, Any], name: str) -> dict[str, str]:
+    return {key: value["S"] for key, value in item.get(name, {"M": {}})["M"].items()}
+
+
+def _record(item: Mapping[str, Any]) -> TenantRecord:
     try:
         return TenantRecord(
             tenant_id=item["pk"]["S"].removeprefix("TENANT#"),
@@ -152,7 +168,8 @@ def _record(item: Mapping[str, Mapping[str, Any]]) -> TenantRecord:
             created_at=item["created_at"]["S"],
             updated_at=item["updated_at"]["S"],
             version=int(item["version"]["N"]),
-            resources={key: value["S"] for key, value in item.get("resources", {"M": {}})["M"].items()},
+            placement=_texts(item, "placement"),
+            resources=_texts(item, "resources"),
         )
     except (KeyError, ValueError) as error:
         raise ControlPlaneError(

@@ -34,14 +34,17 @@ def create(
     session: boto3.Session,
     fetch_keys: FetchKeys = fetch_keys_over_https,
 ) -> Handler:
-    """The handler for ISSUER, CLIENT_ID and TENANT_ROLE_ARN; ConfigurationError where one is missing."""
+    """The handler for ISSUER and CLIENT_ID; ConfigurationError where one is missing.
+
+    Which role is asked for it need not know: its own role lets it into the stage's tenant roles alone, and those let it
+    in with the tag that they expect.
+    """
     verifier = TokenVerifier(required(environ, "ISSUER"), required(environ, "CLIENT_ID"), fetch_keys)
-    role_arn = required(environ, "TENANT_ROLE_ARN")
     sts = session.client("sts")
 
     def vend(event: dict[str, Any], _context: object) -> dict[str, Any]:
-        raw = event.get("token")
-        if not isinstance(raw, str):
+        raw, role_arn = event.get("token"), event.get("role_arn")
+        if not isinstance(raw, str) or not isinstance(role_arn, str):
             raise NotVended("invalid_request")
         try:
             tenant = verifier.access_token(raw).tenant
@@ -67,5 +70,5 @@ def _handler() -> Handler:
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Lambda's entry point: `{"token": ...}` -> AccessKeyId, SecretAccessKey, SessionToken, Expiration (ISO 8601)."""
+    """Lambda's entry point: `{"token", "role_arn"}` -> credentials as STS names them, `Expiration` in ISO 8601."""
     return _handler()(event, context)

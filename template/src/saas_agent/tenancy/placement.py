@@ -1,11 +1,13 @@
 """Placement: which component is shared or dedicated for which tier. Everything else follows from this one table."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
 from saas_agent import configuration
 from saas_agent.errors import ConfigurationError
+from saas_agent.tenancy.access import TenantAccess
 
 Column = Literal["shared", "dedicated"]
 
@@ -17,7 +19,6 @@ class Placement:
     service: str
     region: str
     identity_layout: str
-    shared_runtime_credentials: str
     table: dict[str, dict[str, Column]]
 
     @property
@@ -40,6 +41,33 @@ class Placement:
                 "expected every tier of tiers.toml with every component; run `copier update` to restore the file"
             ) from None
 
+    def row(self, tier: str) -> Mapping[str, Column]:
+        """Every component's column for a tenant of this tier."""
+        return {component: self.column(tier, component) for component in self.components}
+
+    def has_own(self, tier: str) -> bool:
+        """Whether a tenant of this tier has a component of its own."""
+        return "dedicated" in self.row(tier).values()
+
+    def serves(self, tier: str, tenant_id: str | None) -> bool:
+        """Whether tenants of this tier are served by such a runtime: one tenant's own, or with None the shared one."""
+        return self.column(tier, "runtime") == ("shared" if tenant_id is None else "dedicated")
+
+    def agrees(self, tier: str, provisioned: Mapping[str, str]) -> bool:
+        """Whether what was provisioned for a tenant is where this table has it; what isn't recorded was shared."""
+        return all(provisioned.get(component, "shared") == column for component, column in self.row(tier).items())
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the components of one request's tenant are, and the access that reaches them.
+
+    resource: component -> its resource's name or id.
+    """
+
+    access: TenantAccess
+    resource: Callable[[str], str] = field(repr=False)
+
 
 def parse_placement(document: dict[str, Any]) -> Placement:
     """The parsed file -> Placement; ConfigurationError where a part is missing or a column is unknown."""
@@ -48,7 +76,6 @@ def parse_placement(document: dict[str, Any]) -> Placement:
             service=document["service"]["name"],
             region=document["service"]["region"],
             identity_layout=document["identity"]["layout"],
-            shared_runtime_credentials=document["credentials"]["shared_runtime"],
             table=document["placement"],
         )
     except KeyError as error:

@@ -5,27 +5,41 @@ nothing else, so code in the agent still can't name a tenant: it can only presen
 """
 
 import json
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from saas_agent.errors import DENIED, INTERNAL, Refused
 from saas_agent.tenancy.access import TemporaryCredentials
+from saas_agent.tenancy.credentials import Headers
 from saas_agent.tenancy.token import VerifiedToken
 
 
+@dataclass(frozen=True)
 class TokenVending:
-    """Exchanges a verified token for the tenant's credentials through the credentials function."""
+    """Exchanges a verified token for credentials of a tenant role, through the credentials function.
 
-    def __init__(self, session: boto3.Session, function: str) -> None:
-        self._lambda = session.client("lambda")
-        self._function = function
+    functions: a boto3 Lambda client. function: the credentials function's name. role_arn: the role to get into; the
+    function may take tenant roles alone, and each of them trusts it for the tenant of the token it verified.
+    """
 
-    def __call__(self, token: VerifiedToken) -> TemporaryCredentials:
+    functions: Any = field(repr=False)
+    function: str
+    role_arn: str
+
+    @classmethod
+    def open(cls, session: boto3.Session, function: str, role_arn: str) -> "TokenVending":
+        """The exchange for a role."""
+        return cls(session.client("lambda"), function, role_arn)
+
+    def __call__(self, caller: VerifiedToken, headers: Headers) -> TemporaryCredentials:
         """The tenant's credentials; Refused with denied where the function says no, internal where it fails."""
+        request = json.dumps({"token": caller.raw, "role_arn": self.role_arn})
         try:
-            answer = self._lambda.invoke(FunctionName=self._function, Payload=json.dumps({"token": token.raw}))
+            answer = self.functions.invoke(FunctionName=self.function, Payload=request)
             result = json.loads(answer["Payload"].read())
         except (ClientError, BotoCoreError) as error:
             raise Refused(INTERNAL, f"credentials function: {type(error).__name__}") from None
