@@ -108,6 +108,10 @@ def _prompt(payload: object) -> str:
     prompt = payload.get("prompt") if isinstance(payload, dict) else None
     if not isinstance(prompt, str) or not prompt.strip():
         raise Refused(INVALID_REQUEST, "the prompt is missing, empty or no text")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:  # JSON can escape half of a surrogate pair, which no service takes
+        raise Refused(INVALID_REQUEST, "the prompt is no text that can be encoded") from None
     return prompt
 
 

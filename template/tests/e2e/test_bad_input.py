@@ -20,6 +20,7 @@ from saas_agent.tenancy.tiers import load_tiers
         {"prompt": None},
         {"prompt": [{"text": "hi"}]},
         {"prompt": {"text": "hi"}},
+        {"prompt": "half a pair: \ud800"},
         [],
         "hi",
         None,

@@ -1,0 +1,121 @@
+"""What the generated README and `make serve` tell their reader to type works as it stands there."""
+
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .matrix import load
+from .rendering import Renderings
+from .running import copied
+
+[DEFAULT] = [variant for variant in load().supported if variant.id == "default"]
+ENDED = 60  # seconds
+
+
+@pytest.fixture(scope="module")
+def repository(renderings: Renderings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default repository, with this environment in the place of the one that `make` would install."""
+    folder = copied(renderings[DEFAULT], tmp_path_factory.mktemp("readme") / "repository")
+    commands = folder / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    for name, command in {
+        "python": '"$@"',
+        "uv": '-m uv "$@"',
+        "tenants": '-m saas_agent.control_plane.cli "$@"',
+    }.items():
+        script = f"#!/bin/sh\nPYTHONPATH={folder / 'src'} exec {shlex.quote(sys.executable)} {command}\n"
+        (commands / name).write_text(script, encoding="utf-8")
+        (commands / name).chmod(0o755)
+    (folder / ".venv" / ".installed").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serving(repository: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`make serve` on a free port: the process of make, and what was printed."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        ["make", "serve", f"ARGS=--port {port}"], cwd=repository, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if "every command takes --local" in line:
+                break
+        try:
+            yield process, printed
+        finally:
+            process.terminate()
+
+
+def run(command: str, folder: Path) -> str:
+    """Runs it as a shell in that folder would; what it prints. Fails unless it succeeds."""
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def commands_in(text: str, start: str) -> list[str]:
+    """The indented lines of a Markdown text that begin so, without their comments."""
+    return [line.strip().partition("  #")[0] for line in text.splitlines() if line.startswith(f"    {start}")]
+
+
+def test_the_readmes_local_commands_work(repository: Path, serving: tuple["subprocess.Popen[str]", str]) -> None:
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    local = [command for command in commands_in(readme, ".venv/bin/tenants ") if "--local" in command]
+    assert local
+    for command in local:
+        assert "acme" in run(command, repository)
+    assert "REGISTRY_TABLE=" in run("set -a; . .local/environment; set +a; env", repository)
+
+
+def test_the_readmes_other_commands_are_understood(repository: Path) -> None:
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    understands = "import sys; from saas_agent.control_plane.cli import _parser; _parser().parse_args(sys.argv[1:])"
+    told = [command.removeprefix(".venv/bin/tenants ") for command in commands_in(readme, ".venv/bin/tenants ")]
+    assert len(told) > 3
+    for command in told:
+        run(f".venv/bin/python -c {shlex.quote(understands)} {command}", repository)
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (repository / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {command.split()[1] for command in commands_in(readme, "make ")} <= targets
+
+
+def test_what_serve_prints_can_be_pasted(repository: Path, serving: tuple["subprocess.Popen[str]", str]) -> None:
+    commands = serving[1][serving[1].index("eval ") :]
+    if shutil.which("aws") is None:
+        commands = re.sub(r"^aws .*$", "", commands, flags=re.MULTILINE)
+    answered = run(commands, repository)
+    assert '"answer"' in answered
+    assert '"type": "done"' in answered
+
+
+def test_what_serve_leaves_is_in_no_commit(repository: Path, serving: tuple["subprocess.Popen[str]", str]) -> None:
+    run("git init --quiet", repository)
+    assert run("git check-ignore .local/environment", repository).strip() == ".local/environment"
+
+
+def test_ending_make_ends_the_local_cloud(repository: Path, serving: tuple["subprocess.Popen[str]", str]) -> None:
+    process, printed = serving
+    found = re.search(r"http://127\.0\.0\.1:(\d+)", printed)
+    assert found
+    process.send_signal(signal.SIGTERM)
+    process.wait(ENDED)
+    for _ in range(100):
+        with socket.socket() as connection:
+            if connection.connect_ex(("127.0.0.1", int(found[1]))) != 0:
+                break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the local cloud still answers")
+    assert not (repository / ".local" / "environment").exists()
