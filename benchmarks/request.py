@@ -26,7 +26,7 @@ from saas_agent.conversation import converse
 from saas_agent.metering.rates import RateCard
 from saas_agent.metering.usage import Meter
 from saas_agent.tenancy.access import TemporaryCredentials, TenantAccess, TenantSession
-from saas_agent.tenancy.placement import load_placement
+from saas_agent.tenancy.placement import Place, load_placement
 from saas_agent.tenancy.tiers import load_tiers
 
 ROUNDS, REQUESTS, WARM_UP = 5, 30, 10
@@ -39,7 +39,8 @@ def measure() -> dict[str, Any]:
         stage = cloud.stage()
         actor = stage.onboard("bench", "basic")
         keys = cloud.keys
-        shipped = main.create_app(stage.settings, session=stage.session, fetch_keys=keys, write=lambda _: None)
+        settings = stage.home(actor.name).settings
+        shipped = main.create_app(settings, session=stage.session, fetch_keys=keys, write=lambda _: None)
         with _served(shipped) as full, _served(_bare(cloud, stage, actor)) as bare:
             http = urllib3.PoolManager()
             added, times = [], {"shipped": [], "bare": []}
@@ -67,7 +68,8 @@ def _bare(cloud: LocalCloud, stage: Stage, actor: Actor) -> BedrockAgentCoreApp:
     operator = TemporaryCredentials(
         cloud.operator.access_key_id, cloud.operator.secret_access_key, "", datetime.now(UTC) + timedelta(hours=1)
     )
-    access = TenantAccess(actor.tenant, TenantSession(operator, stage.settings.region))
+    access = TenantAccess(actor.tenant, TenantSession(operator, stage.region))
+    home = stage.home(actor.name)
     meter = Meter("bench", "bench", RateCard([]), lambda _: None)
     tier = load_tiers()["basic"]
     app = BedrockAgentCoreApp()
@@ -79,10 +81,9 @@ def _bare(cloud: LocalCloud, stage: Stage, actor: Actor) -> BedrockAgentCoreApp:
                 payload["prompt"],
                 session_id=context.session_id,
                 tier=tier,
-                access=access,
-                doors=wiring.open_doors(stage.settings, access),
+                doors=wiring.open_doors(Place(access, home.resource)),
                 usage=usage,
-                settings=stage.settings,
+                settings=home.settings,
             )
             text = [event["text"] for event in main._one_by_one(events) if event["type"] == "text"]
         return JSONResponse({"answer": "".join(text)})
