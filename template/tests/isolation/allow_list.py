@@ -65,8 +65,6 @@ Source: Service Authorization Reference, DynamoDB and Bedrock AgentCore, conditi
 
 EXECUTION: frozenset[str] = frozenset(
     {
-        "bedrock-agentcore:GetWorkloadAccessToken",
-        "bedrock-agentcore:GetWorkloadAccessTokenForJWT",
         "cloudwatch:PutMetricData",
         "logs:CreateLogGroup",
         "logs:CreateLogStream",
@@ -79,7 +77,10 @@ EXECUTION: frozenset[str] = frozenset(
         "xray:PutTraceSegments",
     }
 )
-"""What the runtime's own role may do: all code in the runtime can do it, for any tenant."""
+"""What the runtime's own role may do: all code in the runtime can do it, for any tenant.
+
+On which resources, and under which conditions, is pinned in `test_stacks.py`.
+"""
 
 INVOKE = frozenset({"lambda:InvokeFunction"})
 

@@ -1,0 +1,563 @@
+"""What the deployed templates hold beside the tenants' policies: who else may do what, who reaches a resource from
+outside of IAM, and the settings that everything rests on.
+
+The matrix and the trust layer judge verdicts of the roles; these here are pinned literally, because nothing local
+evaluates them: resource policies, the roles around, and what Cognito, AgentCore and S3 do with their settings.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from local import template as formation
+from local.iam import as_list
+from local.stage import Stage
+from saas_agent.tenancy.placement import load_placement
+
+from .allow_list import EXECUTION
+
+Template = Mapping[str, Any]
+
+TENANT_ROLE = "TenantRole"
+
+_LOG_STREAMS = "log-group:/aws/bedrock-agentcore/runtimes/"
+_AGENTCORE_TRUST = (
+    "trusts bedrock-agentcore.amazonaws.com: sts:AssumeRole "
+    "if ArnLike aws:SourceArn arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:* "
+    "if StringEquals aws:SourceAccount AWS::AccountId"
+)
+_RUNTIME = frozenset(
+    {
+        _AGENTCORE_TRUST,
+        "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
+        "Allow xray:GetSamplingRules xray:GetSamplingTargets xray:PutTelemetryRecords xray:PutTraceSegments on *",
+        "Allow cloudwatch:PutMetricData on * if StringEquals cloudwatch:namespace bedrock-agentcore",
+        "Deny bedrock-agentcore:GetWorkloadAccessTokenForUserId on *",
+    }
+)
+
+
+def _runtime_log(name: str) -> str:
+    return (
+        "Allow logs:CreateLogGroup logs:CreateLogStream logs:DescribeLogStreams logs:PutLogEvents on "
+        f"arn:${{AWS::Partition}}:logs:${{AWS::Region}}:${{AWS::AccountId}}:{_LOG_STREAMS}{name}-*"
+    )
+
+
+GRANTS: Mapping[str, frozenset[str]] = {
+    "ExecutionRole": _RUNTIME
+    | {_runtime_log("_(-(${Service}-${Stage}))"), "Allow lambda:InvokeFunction on CredentialsFunction.Arn"},
+    # Where its runtime is the tenant's own. What it may do as the tenant is for the allow-list and the matrix.
+    TENANT_ROLE: _RUNTIME | {_runtime_log("_(t _(-(TenantId)) 0(-(2(/(AWS::StackId)))))")},
+    "CredentialsRole": frozenset(
+        {
+            "Allow sts:AssumeRole sts:TagSession on TenantRole.Arn",
+            "Allow sts:AssumeRole sts:TagSession on TenantRole.Arn "
+            "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/*",
+        }
+    ),
+    "PreTokenRole": frozenset({"Allow dynamodb:GetItem on RegistryTable.Arn"}),
+    "UsersRole": frozenset(
+        {
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+            "Allow cognito-idp:AdminAddUserToGroup cognito-idp:AdminCreateUser cognito-idp:AdminDeleteUser "
+            "cognito-idp:AdminGetUser cognito-idp:AdminListGroupsForUser cognito-idp:ListUsers on UserPool.Arn",
+        }
+    ),
+    "LedgerRole": frozenset(
+        {
+            "Allow dynamodb:PutItem dynamodb:UpdateItem on LedgerTable.Arn",
+            "Allow sqs:SendMessage on LedgerDeadLetters.Arn",
+        }
+    ),
+}
+"""What each role may do and who may take it, by its name in the templates; see `grants` for the form.
+
+A function's role needs no line for its own log group, nor for being Lambda's. A Deny that stands here must be there.
+"""
+
+FROM_OUTSIDE: Mapping[str, str] = {
+    "PreTokenPermission": "cognito-idp.amazonaws.com of AWS::AccountId from UserPool.Arn",
+    "LedgerPermission": "logs.amazonaws.com of AWS::AccountId from "
+    f"arn:${{AWS::Partition}}:logs:${{AWS::Region}}:${{AWS::AccountId}}:{_LOG_STREAMS}*:*",
+}
+"""Which service may invoke a function without a role, by the permission's name in the templates."""
+
+_ONLY_OWN_CLIENT: Mapping[str, Any] = {
+    "PreventUserExistenceErrors": "ENABLED",
+    "EnableTokenRevocation": True,
+    "TokenValidityUnits.AccessToken": "minutes",
+    "TokenValidityUnits.IdToken": "minutes",
+}
+_CLOSED = dict.fromkeys(("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True)
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "AWS::Cognito::UserPool": {
+        "AdminCreateUserConfig.AllowAdminCreateUserOnly": True,
+    },
+    "AWS::Cognito::UserPoolClient": _ONLY_OWN_CLIENT,
+    "AWS::BedrockAgentCore::Runtime": {
+        "ProtocolConfiguration": "HTTP",
+        # A runtime without a list of clients takes a token for any client of its issuer.
+        "AuthorizerConfiguration.CustomJWTAuthorizer.AllowedClients": (["UserPoolClient"], ["ClientId"]),
+        "AuthorizerConfiguration.CustomJWTAuthorizer.DiscoveryUrl": (
+            "UserPool.ProviderURL /.well-known/openid-configuration",
+            "Issuer /.well-known/openid-configuration",
+        ),
+    },
+    "AWS::IAM::OIDCProvider": {"ClientIdList": ["UserPoolClient"], "Url": "UserPool.ProviderURL"},
+    "AWS::S3::Bucket": {
+        "PublicAccessBlockConfiguration": _CLOSED,
+        "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
+        "BucketEncryption.ServerSideEncryptionConfiguration": [
+            {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        ],
+        "VersioningConfiguration.Status": "Enabled",
+    },
+}
+"""What every resource of a type has: path of properties -> value, with references as `text` shows them.
+
+Several values in a tuple: one of them, for the platform's stack and for a tenant's.
+"""
+
+NOTHING_BUT: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "AWS::Cognito::UserPoolClient": {
+        # No flow in which the password itself goes to Cognito, but for operators with IAM permissions.
+        "ExplicitAuthFlows": frozenset(
+            {"ALLOW_USER_SRP_AUTH", "ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"}
+        ),
+        # Never an attribute that says whose user it is.
+        "WriteAttributes": frozenset({"name"}),
+    },
+    "AWS::BedrockAgentCore::Runtime": {
+        "RequestHeaderConfiguration.RequestHeaderAllowlist": frozenset(
+            {"Authorization", "X-Amzn-Bedrock-AgentCore-Runtime-Custom-Id-Token"}
+        ),
+    },
+}
+"""Lists that every resource of a type has, and that hold nothing else."""
+
+AT_MOST: Mapping[str, Mapping[str, int]] = {
+    "AWS::Cognito::UserPoolClient": {"AccessTokenValidity": 60, "IdTokenValidity": 60},
+}
+"""Numbers that every resource of a type has."""
+
+_SESSION_SECONDS = 3600
+_HERE = "tests/isolation/test_stacks.py"
+
+
+def deployed_templates(stage: Stage) -> dict[str, Template]:
+    """The template of every kind of stack, by `artifacts`, `platform` or `tenant`, as CloudFormation has them."""
+    placement = load_placement()
+    own = next((tier for tier in placement.tiers if placement.has_own(tier)), None)
+    if own is not None:
+        stage.onboard(f"own-{own}", own)
+    cloudformation = stage.session.client("cloudformation")
+    templates: dict[str, Template] = {}
+    for page in cloudformation.get_paginator("describe_stacks").paginate():
+        for stack in page["Stacks"]:
+            kind = stack["StackName"].removeprefix(f"{stage.outputs['Service']}-{stage.outputs['Stage']}-")
+            body = cloudformation.get_template(StackName=stack["StackName"])["TemplateBody"]
+            templates[kind.partition("-")[0]] = formation.parse(body if isinstance(body, str) else json.dumps(body))
+    return templates
+
+
+def violations(template: Template) -> Iterator[str]:
+    """What is wrong with a template, one line each, with what to do where it is right after all."""
+    for name, role in _of_type(template, "AWS::IAM::Role"):
+        yield from _role(template, name, role)
+    for name, resource in template["Resources"].items():
+        yield from _resource(name, resource)
+    yield from _settings(template)
+    yield from _buckets(template)
+
+
+def text(value: Any) -> str:
+    """A property as one text: references by their names, lists with spaces."""
+    if isinstance(value, list):
+        return " ".join(map(text, value))
+    if not isinstance(value, dict):
+        return str(value)
+    [(function, argument)] = value.items() if len(value) == 1 else [("", value)]
+    match function, argument:
+        case "Ref", str():
+            return argument
+        case "Fn::GetAtt", list():
+            return ".".join(argument)
+        case "Fn::FindInMap", list():
+            return str(argument[-1])
+        case "Fn::Sub", str():
+            return argument
+        case "Fn::Sub", [str(pattern), dict(values)]:
+            for name, meant in values.items():
+                pattern = pattern.replace(f"${{{name}}}", text(meant))
+            return pattern
+        case "Fn::Join", ["", parts]:
+            return text(parts)
+        case (("Fn::Join" | "Fn::Split" | "Fn::Select"), [separator, parts]):
+            return f"{separator}({text(parts)})"
+    return json.dumps(value, sort_keys=True)
+
+
+def grants(template: Template, role_name: str) -> Iterator[str]:
+    """What a role may do and who may take it: `Allow <actions> on <resources>[ if <operator> <key> <values>]...`."""
+    role = template["Resources"][role_name]["Properties"]
+    for statement in as_list(_document(role["AssumeRolePolicyDocument"]).get("Statement", [])):
+        principal = statement.get("Principal", "*")
+        # Who becomes a tenant by a token or through a function is for the trust layer.
+        if role_name != TENANT_ROLE or _is_a_runtimes(template, role_name):
+            who = text(list(principal.values())) if isinstance(principal, dict) else principal
+            yield f"trusts {who}: {_actions(statement)}{_conditions(statement)}"
+    for policy in _policies(template, role_name):
+        for statement in as_list(_document(policy)["Statement"]):
+            if role_name == TENANT_ROLE and not _is_for_the_runtime(statement):
+                continue
+            where = " ".join(text(resource) for resource in as_list(statement.get("Resource", "NotResource")))
+            yield f"{statement['Effect']} {_actions(statement)} on {where}{_conditions(statement)}"
+
+
+def _is_a_runtimes(template: Template, role_name: str) -> bool:
+    runtimes = _of_type(template, "AWS::BedrockAgentCore::Runtime")
+    return any(text(runtime["RoleArn"]) == f"{role_name}.Arn" for _, runtime in runtimes)
+
+
+def _is_for_the_runtime(statement: Mapping[str, Any]) -> bool:
+    services = {action.partition(":")[0] for action in as_list(statement.get("Action", "NotAction"))}
+    return statement["Effect"] == "Deny" or bool(services & {action.partition(":")[0] for action in EXECUTION})
+
+
+def _policies(template: Template, role_name: str) -> Iterator[Any]:
+    for policy in template["Resources"][role_name]["Properties"].get("Policies", []):
+        yield policy["PolicyDocument"]
+    for _, properties in _of_type(template, "AWS::IAM::Policy"):
+        if {"Ref": role_name} in as_list(properties.get("Roles", [])):
+            yield properties["PolicyDocument"]
+
+
+def _document(document: Any) -> Mapping[str, Any]:
+    # Text where one of its keys is made of a name; its variables stay as they are.
+    if isinstance(document, dict) and "Fn::Sub" in document:
+        document = json.loads(as_list(document["Fn::Sub"])[0])
+    parsed: Mapping[str, Any] = document
+    return parsed
+
+
+def _actions(statement: Mapping[str, Any]) -> str:
+    return " ".join(sorted(as_list(statement.get("Action", "NotAction"))))
+
+
+def _conditions(statement: Mapping[str, Any]) -> str:
+    found = [
+        f" if {operator} {key} {text(values)}"
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, values in keys.items()
+    ]
+    return "".join(sorted(found))
+
+
+def _role(template: Template, name: str, role: Mapping[str, Any]) -> Iterator[str]:
+    held, allowed = set(grants(template, name)), set(GRANTS.get(name, ()))
+    for _, function in _of_type(template, "AWS::Lambda::Function"):
+        if text(function["Role"]) == f"{name}.Arn":
+            log = text(function["LoggingConfig"]["LogGroup"])
+            allowed |= {
+                "trusts lambda.amazonaws.com: sts:AssumeRole",
+                f"Allow logs:CreateLogStream logs:PutLogEvents on {log}.Arn",
+            }
+    for line in sorted(held - allowed):
+        yield f"{name}: not listed: {line!r}; if the role needs it, add this line to GRANTS[{name!r}] in {_HERE}"
+    for line in sorted(allowed - held):
+        if line.startswith("Deny") and (name != TENANT_ROLE or _is_a_runtimes(template, name)):
+            yield f"{name}: gone: {line!r}"
+    if "ManagedPolicyArns" in role:
+        yield f"{name}: managed policies hold what nobody listed; write out what is needed"
+    if role.get("MaxSessionDuration", _SESSION_SECONDS) > _SESSION_SECONDS:
+        yield f"{name}: sessions longer than {_SESSION_SECONDS} seconds"
+
+
+def _resource(name: str, resource: Mapping[str, Any]) -> Iterator[str]:
+    kind, properties = resource["Type"], resource.get("Properties", {})
+    if kind in ("AWS::IAM::Role", "AWS::IAM::Policy"):
+        return
+    if kind == "AWS::Lambda::Permission":
+        who = " ".join(
+            f"{word}{text(properties[key])}" if key in properties else f"{word}anybody"
+            for word, key in (("", "Principal"), ("of ", "SourceAccount"), ("from ", "SourceArn"))
+        )
+        if FROM_OUTSIDE.get(name) != who or properties.get("Action") != "lambda:InvokeFunction":
+            yield f"{name}: not listed: {who!r}; if it must be, add it to FROM_OUTSIDE in {_HERE}"
+    elif kind == "AWS::Lambda::Url" or (kind.startswith("AWS::IAM::") and kind != "AWS::IAM::OIDCProvider"):
+        yield f"{name}: {kind} lets in whom no check here reads"
+    # Within one account a resource's own policy needs no consent of the caller's role: it is a way around all of those.
+    for statement in _statements_in(properties):
+        if statement.get("Effect") != "Deny":
+            yield f"{name}: a resource policy that allows: {json.dumps(statement, sort_keys=True)}"
+
+
+def _statements_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, dict):
+        if "Effect" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _statements_in(part)
+    elif isinstance(value, str) and '"Effect"' in value:
+        yield {"Effect": "in a text", "text": value}
+
+
+def _settings(template: Template) -> Iterator[str]:
+    for name, resource in template["Resources"].items():
+        kind, properties = resource["Type"], resource.get("Properties", {})
+        for path, value in SETTINGS.get(kind, {}).items():
+            found = _shown(_at(properties, path))
+            if found not in (value if isinstance(value, tuple) else (value,)):
+                yield f"{name}: {path} is {found!r}; expected {value!r}"
+        for path, allowed in NOTHING_BUT.get(kind, {}).items():
+            listed = _at(properties, path)
+            # Without the list, Cognito and AgentCore choose one of their own.
+            if not isinstance(listed, list) or not allowed.issuperset(map(text, listed)):
+                yield f"{name}: {path} is {listed!r}; expected nothing but {sorted(allowed)}; see {_HERE}"
+        for path, most in AT_MOST.get(kind, {}).items():
+            number = _at(properties, path)
+            if not isinstance(number, int) or not 0 < number <= most:
+                yield f"{name}: {path} is {number!r}; expected at most {most}"
+        yield from _tenant_attribute(name, kind, properties)
+        yield from _tenants_own_runtime(name, kind, properties, template)
+
+
+def _tenant_attribute(name: str, kind: str, properties: Mapping[str, Any]) -> Iterator[str]:
+    if kind == "AWS::Cognito::UserPool":
+        for attribute in properties.get("Schema", []):
+            if attribute.get("Mutable") is not False:
+                yield f"{name}: {attribute['Name']} can be changed"
+
+
+def _tenants_own_runtime(name: str, kind: str, properties: Mapping[str, Any], template: Template) -> Iterator[str]:
+    if kind == "AWS::BedrockAgentCore::Runtime" and "TenantId" in template.get("Parameters", {}):
+        claims = _at(properties, "AuthorizerConfiguration.CustomJWTAuthorizer.CustomClaims")
+        pinned = {
+            "InboundTokenClaimName": "tenant_id",
+            "InboundTokenClaimValueType": "STRING",
+            "AuthorizingClaimMatchValue": {
+                "ClaimMatchOperator": "EQUALS",
+                "ClaimMatchValue": {"MatchValueString": {"Ref": "TenantId"}},
+            },
+        }
+        if claims != [pinned]:
+            yield f"{name}: it takes tokens of other tenants"
+
+
+def _buckets(template: Template) -> Iterator[str]:
+    guarded = {
+        text(policy["Bucket"])
+        for _, policy in _of_type(template, "AWS::S3::BucketPolicy")
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}} and statement["Effect"] == "Deny"
+    }
+    for name, _ in _of_type(template, "AWS::S3::Bucket"):
+        if name not in guarded:
+            yield f"{name}: no bucket policy that refuses connections without TLS"
+
+
+def _of_type(template: Template, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == kind:
+            yield name, resource.get("Properties", {})
+
+
+def _at(properties: Any, path: str) -> Any:
+    for part in path.split("."):
+        properties = properties.get(part) if isinstance(properties, dict) else None
+    return properties
+
+
+def _shown(value: Any) -> Any:
+    """The value with its references as text."""
+    if isinstance(value, list):
+        return [_shown(part) for part in value]
+    if isinstance(value, dict):
+        if any(key == "Ref" or key.startswith("Fn::") for key in value):
+            return text(value)
+        return {key: _shown(part) for key, part in value.items()}
+    return value
+
+
+# --- The tests ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def templates(stage: Stage) -> dict[str, Template]:
+    """The deployed templates, by kind of stack."""
+    return deployed_templates(stage)
+
+
+def test_the_stacks_hold_nothing_that_is_not_listed(templates: dict[str, Template]) -> None:
+    assert {"artifacts", "platform"} <= set(templates)
+    placement = load_placement()
+    assert ("tenant" in templates) == any(map(placement.has_own, placement.tiers))
+    for kind, template in templates.items():
+        assert [f"{kind} stack: {line}" for line in violations(template)] == []
+
+
+def _set(template: Template, name: str, path: str, value: Any) -> Template:
+    """A copy of the template with one property of a resource set; None removes it."""
+    copy: dict[str, Any] = deepcopy(dict(template))
+    place = copy["Resources"][name]["Properties"]
+    *before, last = path.split(".")
+    for part in before:
+        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+    if isinstance(place, list):
+        place[int(last)] = value
+    elif value is None:
+        place.pop(last, None)
+    else:
+        place[last] = value
+    return copy
+
+
+def _with(template: Template, kind: str, properties: Mapping[str, Any]) -> Template:
+    resources = {**template["Resources"], "Further": {"Type": kind, "Properties": properties}}
+    return {**template, "Resources": resources}
+
+
+_ANYBODY = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}
+_POLICY = {"Version": "2012-10-17", "Statement": [_ANYBODY]}
+
+FURTHER: Sequence[tuple[str, Mapping[str, Any]]] = (
+    ("AWS::S3::BucketPolicy", {"Bucket": {"Ref": "Bucket"}, "PolicyDocument": _POLICY}),
+    ("AWS::DynamoDB::Table", {"ResourcePolicy": {"PolicyDocument": _POLICY}}),
+    ("AWS::Lambda::Permission", {"FunctionName": "f", "Action": "lambda:InvokeFunction", "Principal": "*"}),
+    ("AWS::Lambda::Url", {"AuthType": "NONE"}),
+    ("AWS::SQS::QueuePolicy", {"PolicyDocument": _POLICY}),
+    ("AWS::Logs::ResourcePolicy", {"PolicyDocument": json.dumps(_POLICY)}),
+    ("AWS::BedrockAgentCore::ResourcePolicy", {"Policy": {"Fn::Sub": json.dumps(_POLICY)}}),
+    ("AWS::IAM::ManagedPolicy", {"PolicyDocument": _POLICY, "Roles": ["r"]}),
+    ("AWS::IAM::UserPolicy", {"PolicyDocument": _POLICY}),
+    ("AWS::IAM::Role", {"AssumeRolePolicyDocument": {"Statement": []}, "Policies": [{"PolicyDocument": _POLICY}]}),
+    ("AWS::S3::Bucket", {}),
+    ("AWS::Cognito::UserPool", {}),
+    ("AWS::Cognito::UserPoolClient", {}),
+)
+"""Resources that nobody may add unnoticed."""
+
+_JWT = "AuthorizerConfiguration.CustomJWTAuthorizer"
+WEAKER: Mapping[str, Sequence[tuple[str, Any]]] = {
+    "AWS::Cognito::UserPool": (
+        ("AdminCreateUserConfig.AllowAdminCreateUserOnly", False),
+        ("AdminCreateUserConfig", None),
+        ("Schema.0.Mutable", True),
+    ),
+    "AWS::Cognito::UserPoolClient": (
+        ("WriteAttributes", None),
+        ("WriteAttributes", ["name", "custom:tenant_id"]),
+        ("ExplicitAuthFlows", ["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]),
+        ("ExplicitAuthFlows", None),
+        ("AccessTokenValidity", 1440),
+        ("IdTokenValidity", None),
+        ("TokenValidityUnits.AccessToken", "hours"),
+        ("PreventUserExistenceErrors", "LEGACY"),
+        ("EnableTokenRevocation", False),
+    ),
+    "AWS::BedrockAgentCore::Runtime": (
+        ("AuthorizerConfiguration", None),
+        (f"{_JWT}.AllowedClients", None),
+        (f"{_JWT}.AllowedClients", [{"Ref": "UserPoolClient"}, "another"]),
+        (f"{_JWT}.DiscoveryUrl", "https://issuer.example/.well-known/openid-configuration"),
+        ("RequestHeaderConfiguration.RequestHeaderAllowlist", ["Authorization", "X-Tenant-Id"]),
+    ),
+    "AWS::IAM::OIDCProvider": (("ClientIdList", [{"Ref": "UserPoolClient"}, "another"]), ("Url", "https://any")),
+    "AWS::S3::Bucket": (
+        ("PublicAccessBlockConfiguration", None),
+        ("PublicAccessBlockConfiguration.BlockPublicPolicy", False),
+        ("PublicAccessBlockConfiguration.RestrictPublicBuckets", None),
+        ("OwnershipControls", None),
+        ("BucketEncryption", None),
+        ("VersioningConfiguration.Status", "Suspended"),
+    ),
+    "AWS::S3::BucketPolicy": (
+        ("PolicyDocument.Statement.0.Effect", "Allow"),
+        ("PolicyDocument.Statement.0.Condition", None),
+        ("PolicyDocument.Statement", [{"Effect": "Allow", "Principal": {"AWS": {"Ref": "TenantRole"}}}]),
+    ),
+    "AWS::DynamoDB::Table": (("ResourcePolicy", {"PolicyDocument": _POLICY}),),
+    "AWS::Lambda::Permission": (
+        ("SourceAccount", None),
+        ("SourceArn", None),
+        ("Principal", "*"),
+        ("Action", "lambda:*"),
+    ),
+    "AWS::IAM::Role": (
+        ("MaxSessionDuration", 43200),
+        ("ManagedPolicyArns", ["arn:aws:iam::aws:policy/AdministratorAccess"]),
+    ),
+}
+"""Settings that let somebody in, for every resource of a type."""
+
+
+def _weaker(template: Template) -> Iterator[tuple[str, Template]]:
+    for kind, properties in FURTHER:
+        yield f"a further {kind}", _with(template, kind, properties)
+    for name, resource in template["Resources"].items():
+        for path, value in WEAKER.get(resource["Type"], ()):
+            yield f"{name}: {path} = {value}", _set(template, name, path, value)
+        if resource["Type"] == "AWS::BedrockAgentCore::Runtime" and "TenantId" in template.get("Parameters", {}):
+            for path in (f"{_JWT}.CustomClaims", f"{_JWT}.CustomClaims.0.AuthorizingClaimMatchValue"):
+                yield f"{name}: without {path}", _set(template, name, path, None)
+        if resource["Type"] == "AWS::IAM::Role":
+            yield from _weaker_role(template, name)
+
+
+def _weaker_role(template: Template, role_name: str) -> Iterator[tuple[str, Template]]:
+    for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        if name == role_name:
+            documents = [(f"Policies.{n}.PolicyDocument", p["PolicyDocument"])
+                         for n, p in enumerate(properties.get("Policies", []))]  # fmt: skip
+            documents.append(("AssumeRolePolicyDocument", properties["AssumeRolePolicyDocument"]))
+        elif resource["Type"] == "AWS::IAM::Policy" and {"Ref": role_name} in as_list(properties.get("Roles", [])):
+            documents = [("PolicyDocument", properties["PolicyDocument"])]
+        else:
+            continue
+        for path, document in documents:
+            if "Fn::Sub" in document:
+                continue  # for the trust layer
+            for number, statement in enumerate(document["Statement"]):
+                trusts = path == "AssumeRolePolicyDocument"
+                pinned = _is_a_runtimes(template, role_name) if trusts else _is_for_the_runtime(statement)
+                if role_name == TENANT_ROLE and not pinned:
+                    continue  # for the matrix and the trust layer
+                for change, weaker in _weaker_statements(statement, trusts):
+                    changed = _set(template, name, f"{path}.Statement.{number}", weaker)
+                    yield f"{role_name}: {statement.get('Sid', 'statement')}: {change}", changed
+
+
+def _weaker_statements(statement: Mapping[str, Any], trusts: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if statement["Effect"] == "Deny":
+        yield "another effect", {**statement, "Effect": "Allow"}
+        yield "of nothing", {**statement, "Action": "none:Nothing"}
+        return
+    actions = as_list(statement["Action"])
+    yield "a further action", {**statement, "Action": [*actions, "dynamodb:PutItem"]}
+    yield "a wider action", {**statement, "Action": actions[0].split(":")[0] + ":*"}
+    if trusts:
+        yield "anybody", {**statement, "Principal": "*"}
+    elif statement["Resource"] != "*":
+        yield "any resource", {**statement, "Resource": "*"}
+    if "Condition" in statement:
+        yield "no condition", {key: value for key, value in statement.items() if key != "Condition"}
+        for operator in statement["Condition"]:
+            kept = {key: keys for key, keys in statement["Condition"].items() if key != operator}
+            yield f"without {operator}", {**statement, "Condition": kept}
+
+
+def test_every_weaker_stack_is_noticed(templates: dict[str, Template]) -> None:
+    tried = 0
+    for kind, template in templates.items():
+        for name, weaker in _weaker(template):
+            tried += 1
+            assert next(violations(weaker), None), f"{kind} stack: {name}: not noticed"
+    assert tried > 100
