@@ -11,6 +11,9 @@ from saas_agent.tenancy.access import TenantAccess
 
 Column = Literal["shared", "dedicated"]
 
+LAYOUTS = ("shared_user_pool", "user_pool_per_tenant")
+"""Where users are: `identity_layout`."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -82,7 +85,18 @@ def parse_placement(document: dict[str, Any]) -> Placement:
         raise ConfigurationError(
             f"placement.toml lacks {error}; it follows the answers and is not edited by hand: run `copier update`"
         ) from None
+    if placement.identity_layout not in LAYOUTS:
+        raise ConfigurationError(
+            f"placement.toml, [identity] layout = {placement.identity_layout!r}; expected {' or '.join(LAYOUTS)}"
+        )
+    if not placement.components:
+        raise ConfigurationError("placement.toml places nothing; run `copier update` to restore the file")
     for tier, row in placement.table.items():
+        if set(row) != set(placement.components):
+            odd = ", ".join(sorted(set(placement.components) - set(row)))
+            raise ConfigurationError(
+                f"placement.toml, [placement.{tier}] lacks {odd}; run `copier update` to restore the file"
+            )
         for component, column in row.items():
             if column not in ("shared", "dedicated"):
                 raise ConfigurationError(
