@@ -15,16 +15,27 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.attacks.judgement import Verdict
-from local.proof import Access, Outcome, attacks_on, plant, run_attacks, walk
-from local.stage import Actor, Stage
+from local.proof import (
+    Access,
+    Outcome,
+    attacks_on,
+    counted,
+    left_out,
+    plant,
+    run_attacks,
+    tiers_to_prove,
+    walk,
+    worked,
+)
+from local.stage import Actor, NoRuntimeCredentials, Stage
 from saas_agent.control_plane.connection import connect, connect_local, explain
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.states import Status
-from saas_agent.errors import Refused
+from saas_agent.errors import ConfigurationError, Refused
 from saas_agent.memory import PREFERENCES
 from saas_agent.tenancy.placement import load_placement
 
-TENANTS = (("live-check", "basic"), ("live-check2", "basic"))
+TENANTS = ("live-check", "live-check2")
 _HEADER_BYTES = 4096  # the longest header value that AgentCore Runtime passes on
 
 
@@ -53,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             connection = connect(placement.service, placement.region, options.stage)
         endpoint = connection.endpoint_url or f"https://bedrock-agentcore.{placement.region}.amazonaws.com"
         return check(Stage(connection.session, connection.outputs, endpoint))
-    except ControlPlaneError as error:
+    except (ControlPlaneError, ConfigurationError, Refused) as error:
         print(error, file=sys.stderr)
     except (ClientError, BotoCoreError) as error:
         print(explain(error), file=sys.stderr)
@@ -62,20 +73,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check(stage: Stage) -> int:
     """Runs the check against a stage; 0 only when every own access worked and nothing leaked."""
-    print("Onboarding " + " and ".join(tenant for tenant, _ in TENANTS) + " ...", flush=True)
-    actors = [_throw_away(stage, tenant, tier) for tenant, tier in TENANTS]
+    tier, _ = tiers_to_prove()
+    print(f"Onboarding {' and '.join(TENANTS)} ...", flush=True)
+    actors = [_throw_away(stage, tenant, tier) for tenant in TENANTS]
     try:
         accesses = [access for actor in actors for access in _told(walk(stage, actor))]
         plant(stage, actors)
         attacker, *victims = actors
         print(f"{len(attacks_on(victims, local=False))} attacks ...", flush=True)
+        for line in left_out(stage, attacker):
+            print(f"  {line}")
         outcomes = list(run_attacks(stage, attacker, victims, None))
         facts = list(ask_facts(stage, attacker))
     finally:
-        for tenant, _ in TENANTS:
+        for tenant in TENANTS:
             stage.tenants.suspend(tenant)
     _print(accesses, outcomes, facts)
-    return 0 if all(access.ok for access in accesses) and all(o.verdict.safe for o in outcomes) else 1
+    return 0 if worked(accesses) and outcomes and all(o.verdict.safe for o in outcomes) else 1
 
 
 def _throw_away(stage: Stage, tenant: str, tier: str) -> Actor:
@@ -87,6 +101,17 @@ def _throw_away(stage: Stage, tenant: str, tier: str) -> Actor:
 
 def ask_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
     """The open questions, and this account's answers."""
+    yield from _exchange_facts(stage, actor)
+    size = len(f"Bearer {actor.tokens.access}")
+    fits = size <= _HEADER_BYTES
+    follows = "nothing to do" if fits else "take claims out of it"
+    yield Fact("Does the token fit into a header of 4 KB?", f"{size} bytes", follows)
+    yield from _memory_facts(stage, actor)
+
+
+def _exchange_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
+    if "CredentialsFunction" in stage.outputs or stage.home(actor.name).settings.tenant_id is not None:
+        return  # tokens aren't exchanged for credentials here
     access_taken = _taken(lambda: _exchange(stage, actor, actor.tokens.access))
     id_taken = _taken(lambda: _exchange(stage, actor, actor.tokens.id))
     advice = {
@@ -97,10 +122,16 @@ def ask_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
     }[access_taken, id_taken]
     yield Fact("Is the access token taken in exchange for credentials?", _yes(access_taken), advice)
     yield Fact("Is the ID token taken?", _yes(id_taken), "the fallback of the line above")
-    size = len(f"Bearer {actor.tokens.access}")
-    fits = size <= _HEADER_BYTES
-    yield Fact("Does the token fit into a header of 4 KB?", f"{size} bytes", "" if fits else "take claims out of it")
-    memory, memory_id = stage.access(actor).client("bedrock-agentcore"), stage.home(actor.name).resource("memory")
+
+
+def _memory_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
+    try:
+        memory = stage.access(actor).client("bedrock-agentcore")
+    except NoRuntimeCredentials:
+        why = "the credentials of a tenant's own runtime never leave it; the agent's own answers above show its memory"
+        yield Fact("May the tenant retrieve its own memories?", "not asked", why)
+        return
+    memory_id = stage.home(actor.name).resource("memory")
     path = PREFERENCES.format(actor_id=actor.tenant.actor_id)
     for parameter in ("namespace", "namespacePath"):
         taken = _taken(
@@ -108,15 +139,19 @@ def ask_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
                 memoryId=memory_id, searchCriteria={"searchQuery": "x"}, **{name: path}
             )
         )
-        needed = "the agent needs it: look at the tenant role" if parameter == "namespace" and not taken else ""
-        yield Fact(f"May the tenant retrieve its own memories by {parameter}?", _yes(taken), needed)
+        follows = {
+            ("namespace", False): "the agent needs it: look at the tenant role",
+            ("namespacePath", False): "nothing to do: the agent uses namespace alone",
+        }.get((parameter, taken), "nothing to do")
+        yield Fact(f"May the tenant retrieve its own memories by {parameter}?", _yes(taken), follows)
     denied = not _taken(
         lambda: memory.batch_create_memory_records(
             memoryId=memory_id,
             records=[{"requestIdentifier": "1", "namespaces": [path], "content": {"text": "x"}, "timestamp": 0}],
         )
     )
-    yield Fact("Are direct writes of memory records denied?", _yes(denied), "" if denied else "look at the tenant role")
+    follows = "nothing to do" if denied else "look at the tenant role"
+    yield Fact("Are direct writes of memory records denied?", _yes(denied), follows)
 
 
 def _exchange(stage: Stage, actor: Actor, raw: str) -> object:
@@ -140,7 +175,8 @@ def _yes(answer: bool) -> str:
 
 def _told(accesses: Iterator[Access]) -> Iterator[Access]:
     for access in accesses:
-        print(f"  {access.tenant:12} {access.title:36} {'ok' if access.ok else 'FAILED: ' + access.why}", flush=True)
+        why = "" if access.ok else f": {access.why}"
+        print(f"  {access.tenant:12} {access.title:36} {access.word}{why}", flush=True)
         yield access
 
 
@@ -152,8 +188,8 @@ def _print(accesses: list[Access], outcomes: list[Outcome], facts: list[Fact]) -
     for fact in facts:
         print(f"{fact.question:60}{fact.answer:14}{fact.advice}")
     leaked = sum(outcome.verdict is Verdict.LEAKED for outcome in outcomes)
-    worked = sum(access.ok for access in accesses)
-    print(f"\n{worked} of {len(accesses)} own accesses worked; {len(outcomes)} attacks, {leaked} leaked")
+    unproven = sum(outcome.verdict is Verdict.UNPROVEN for outcome in outcomes)
+    print(f"\n{counted(accesses)}; {len(outcomes)} attacks, {leaked} leaked, {unproven} unproven")
 
 
 if __name__ == "__main__":

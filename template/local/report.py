@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from local.attacks.judgement import Verdict
-from local.proof import Access, Outcome
+from local.proof import Access, Outcome, worked
 
 STYLE = Path(__file__).with_name("report.css")
 
@@ -28,7 +28,7 @@ class TenantUsage:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the demo."""
+    """One run of the demo. left_out: which attacks were not run, and why, in a line each."""
 
     service: str
     region: str
@@ -38,6 +38,7 @@ class Run:
     decisions: int
     accesses: Sequence[Access]
     outcomes: Sequence[Outcome]
+    left_out: Sequence[str]
     usage: Sequence[TenantUsage]
 
     @property
@@ -48,12 +49,7 @@ class Run:
     @property
     def proved(self) -> bool:
         """Every own access worked, every attack was stopped, and each was decided."""
-        return (
-            bool(self.accesses)
-            and bool(self.outcomes)
-            and all(access.ok for access in self.accesses)
-            and all(outcome.verdict.safe for outcome in self.outcomes)
-        )
+        return worked(self.accesses) and bool(self.outcomes) and all(outcome.verdict.safe for outcome in self.outcomes)
 
 
 def by_area(outcomes: Sequence[Outcome]) -> dict[str, dict[Verdict, int]]:
@@ -65,6 +61,12 @@ def by_area(outcomes: Sequence[Outcome]) -> dict[str, dict[Verdict, int]]:
     return areas
 
 
+def require_writable(path: Path) -> None:
+    """OSError, with the path as its file name, where the page can't be written there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("a", encoding="utf-8").close()
+
+
 def write(run: Run, path: Path) -> None:
     """Writes the page."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,13 +75,14 @@ def write(run: Run, path: Path) -> None:
 
 def page(run: Run) -> str:
     """The page's HTML."""
+    tried = [access for access in run.accesses if access.ok is not None]
     stopped = sum(outcome.verdict.safe for outcome in run.outcomes)
     word = "Isolation held" if run.proved else "Isolation is NOT proved"
     when = run.began.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     tiles = [
         (f"{stopped} / {len(run.outcomes)}", "attacks stopped"),
         (str(run.leaked), "leaked"),
-        (f"{sum(access.ok for access in run.accesses)} / {len(run.accesses)}", "own accesses worked"),
+        (f"{[access.ok for access in tried].count(True)} / {len(tried)}", "own accesses worked"),
         (str(run.decisions), "decisions recorded"),
     ]
     style = STYLE.read_text(encoding="utf-8")
@@ -93,7 +96,7 @@ def page(run: Run) -> str:
 <h2>Attacks by area</h2>{_areas(run.outcomes)}
 <h2>Tokens and cost per tenant</h2>{_usage(run.usage)}
 <h2>Own accesses</h2>{_accesses(run.accesses)}
-<h2>Every attack</h2>{_attacks(run.outcomes)}
+<h2>Every attack</h2>{_attacks(run.outcomes)}{"".join(f"<p>{escape(line)}</p>" for line in run.left_out)}
 <footer>Judged from the decisions that the local cloud recorded on the policies it deployed, not from answers. Costs are
 estimates from rates.toml.</footer></main></body></html>
 """
@@ -126,8 +129,7 @@ def _usage(usage: Sequence[TenantUsage]) -> str:
 
 def _accesses(accesses: Sequence[Access]) -> str:
     rows = [
-        [access.tenant, access.title, "yes" if access.ok else "NO", f"{access.seconds * 1000:.0f} ms", access.why]
-        for access in accesses
+        [access.tenant, access.title, access.word, f"{access.seconds * 1000:.0f} ms", access.why] for access in accesses
     ]
     return _table(["Tenant", "What", "Worked", "Time", "Answer"], rows, numbers=range(3, 4))
 
@@ -150,4 +152,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: range = 
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-_WORDS = frozenset({"yes", "NO", *(verdict.value for verdict in Verdict)})
+_WORDS = frozenset({"ok", "FAILED", *(verdict.value for verdict in Verdict)})

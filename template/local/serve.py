@@ -7,12 +7,14 @@ import threading
 from pathlib import Path
 
 from local.cloud import LocalCloud, LocalCloudError
+from local.proof import tiers_to_prove
 from local.stage import SESSION_HEADER, Stage
+from saas_agent.errors import ConfigurationError
 from saas_agent.tenancy.placement import load_placement
 
 ENVIRONMENT = Path(".local") / "environment"
 RESOURCES = {"REGISTRY_TABLE": "RegistryTable", "TABLE_NAME": "TableName", "BUCKET_NAME": "BucketName"}
-TENANTS = (("acme", "basic"), ("globex", "premium"))
+TENANTS = ("acme", "globex")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,11 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
+        tiers = tiers_to_prove()
         with LocalCloud(load_placement().region, port=port) as cloud:
             print("Deploying the platform ...", flush=True)
             cloud.deploy()
             stage = cloud.stage()
-            for tenant, tier in TENANTS:
+            for tenant, tier in zip(TENANTS, tiers, strict=True):
                 stage.tenants.onboard(tenant, tier=tier, admin=f"admin@{tenant}.example", invite=False)
             _write_environment(cloud)
             try:
@@ -36,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
                 stop.wait()
             finally:
                 ENVIRONMENT.unlink(missing_ok=True)
-    except LocalCloudError as error:
+    except (LocalCloudError, ConfigurationError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -44,9 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def instructions(cloud: LocalCloud, stage: Stage) -> str:
     """Commands to paste."""
-    invocations = stage.home(TENANTS[0][0]).invocations
+    invocations = stage.home(TENANTS[0]).invocations
     return f"""
-The local cloud runs at {cloud.endpoint} with {" and ".join(tenant for tenant, _ in TENANTS)}. Ctrl-C ends it.
+The local cloud runs at {cloud.endpoint} with {" and ".join(TENANTS)}. Ctrl-C ends it.
 
 # Sign in as acme's administrator (a session lasts an hour; the second line starts a conversation):
 eval "$(.venv/bin/python -m local.sign_in acme)"

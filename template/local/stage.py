@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -20,12 +21,13 @@ from saas_agent.control_plane.stack import TenantStacks
 from saas_agent.control_plane.users import Users
 from saas_agent.settings import Settings
 from saas_agent.tenancy import token
-from saas_agent.tenancy.access import TenantAccess
+from saas_agent.tenancy.access import TemporaryCredentials, TenantAccess, TenantSession
 from saas_agent.tenancy.placement import Place, load_placement
 from saas_agent.tenancy.session import new_session_id
 from saas_agent.tenancy.tenant import TenantContext
 from saas_agent.tenancy.tiers import load_tiers
 from saas_agent.tenancy.token import ID_TOKEN_HEADER, FetchKeys, VerifiedToken
+from saas_agent.toolbox import caller_tools
 
 SESSION_HEADER = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
 
@@ -222,6 +224,18 @@ class Stage:
     def doors(self, actor: Actor) -> wiring.Doors:
         """The actor's own doors; see `place`."""
         return wiring.open_doors(self.place(actor))
+
+    def tools(self, actor: Actor) -> frozenset[str]:
+        """The names of the tools that the agent has for this actor."""
+        # Credentials that open nothing: tools are made, none is called.
+        nothing = TenantSession(TemporaryCredentials("none", "none", "none", datetime.max), self.region)
+        place = Place(TenantAccess(actor.tenant, nothing), self.home(actor.name).resource)
+        return frozenset(tool.tool_name for tool in caller_tools(wiring.open_doors(place)))
+
+    def operators_doors(self, actor: Actor) -> wiring.Doors:
+        """Doors to the actor's data with the operator's credentials, where the tenant's own can't be had."""
+        access = TenantAccess(actor.tenant, self.session)
+        return wiring.open_doors(Place(access, self.home(actor.name).resource))
 
     def ask(self, actor: Actor, prompt: str, session_id: str | None = None) -> Answer:
         """Asks the agent as this user."""

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import botocore.loaders
 import pytest
+from strands import tool
 
 from local.authorization import DecisionLog
 from local.cloud import LocalCloud
+from local.proof import tiers_to_prove
 from local.stage import Actor, Stage
+from saas_agent import conversation
 from saas_agent.tenancy.placement import load_placement
 
 # Tests make many boto3 sessions, and each would read the service models again: they share one reader.
@@ -42,17 +45,30 @@ def decisions(cloud: LocalCloud) -> DecisionLog:
 
 @pytest.fixture(scope="session")
 def acme(stage: Stage) -> Actor:
-    """A basic tenant."""
-    return stage.onboard("acme", "basic")
+    """A tenant of the first tier."""
+    return stage.onboard("acme", tiers_to_prove()[0])
 
 
 @pytest.fixture(scope="session")
 def acme2(stage: Stage) -> Actor:
-    """Another basic tenant, whose name starts like the first one's."""
-    return stage.onboard("acme2", "basic")
+    """Another tenant of that tier, whose name starts like the first one's."""
+    return stage.onboard("acme2", tiers_to_prove()[0])
 
 
 @pytest.fixture(scope="session")
 def globex(stage: Stage) -> Actor:
-    """A premium tenant."""
-    return stage.onboard("globex", "premium")
+    """A tenant of another tier; its components are placed otherwise, where any tier's are."""
+    return stage.onboard("globex", tiers_to_prove()[1])
+
+
+@pytest.fixture
+def one_tool(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The agent has one tool, whichever this repository gives it; the tool's name, which the local model knows."""
+
+    @tool
+    def remember_preference(preference: str = "") -> str:
+        """Remember a preference of the user."""
+        return f"Noted: {preference}"
+
+    monkeypatch.setattr(conversation, "caller_tools", lambda _: [remember_preference])
+    return "remember_preference"

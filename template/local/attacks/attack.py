@@ -30,6 +30,11 @@ class Arena:
     access: TenantAccess | None
 
     @cached_property
+    def tools(self) -> frozenset[str]:
+        """The names of the tools that the agent has for the attacker."""
+        return self.stage.tools(self.attacker)
+
+    @cached_property
     def home(self) -> Home:
         """Where the attacker is served."""
         return self.stage.home(self.attacker.name)
@@ -65,7 +70,7 @@ class Attack:
     """One attack. `run` returns whatever came back; a refusal may be an answer or an exception.
 
     each_victim: whether it is run against every other tenant, or once. local: whether it needs the local cloud. when:
-    whether there is anything to attack.
+    whether there is anything to attack. tool: the tool that it makes the model call; without it there is no attack.
     """
 
     area: str
@@ -75,6 +80,7 @@ class Attack:
     each_victim: bool
     local: bool
     when: Condition
+    tool: str | None
 
     @property
     def id(self) -> str:
@@ -92,12 +98,13 @@ def attack(
     each_victim: bool = True,
     local: bool = False,
     when: Condition = lambda _: True,
+    tool: str | None = None,
 ) -> Callable[[Callable[[Arena], object]], Callable[[Arena], object]]:
     """Makes a function an attack: `@attack("Read another tenant's item")`."""
 
     def register(run: Callable[[Arena], object]) -> Callable[[Arena], object]:
         area = run.__module__.rpartition(".")[2]
-        _FOUND.setdefault(area, []).append(Attack(area, title, run, kind, each_victim, local, when))
+        _FOUND.setdefault(area, []).append(Attack(area, title, run, kind, each_victim, local, when, tool))
         return run
 
     return register

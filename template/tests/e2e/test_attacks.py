@@ -3,17 +3,21 @@
 from dataclasses import replace
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import MaxRetryError
 
 from local import live_check
-from local.attacks.attack import Attack, all_attacks, modules
-from local.attacks.judgement import EVERYBODY, Verdict, judge, owners
+from local.attacks.attack import Arena, Attack, Kind, all_attacks, modules
+from local.attacks.judgement import EVERYBODY, Verdict, judge, judge_answer, owners
 from local.authorization import Decision, DecisionLog
 from local.cloud import LocalCloud
 from local.live_check import check, main
-from local.proof import plant, run_attacks
-from local.stage import Actor, Stage
+from local.proof import attempt, left_out, plant, run_attacks, walk, worked
+from local.stage import Actor, Answer, Stage
 from saas_agent.control_plane.connection import Connection
 from saas_agent.control_plane.states import Status
+from saas_agent.errors import DENIED, INTERNAL, Refused
 from saas_agent.tenancy.placement import load_placement
 
 # Fewer attacks than this and something was lost on the way: the smallest variant has 40 and more.
@@ -32,7 +36,7 @@ def test_every_attack_is_stopped(
     assert {o.verdict for o in outcomes if o.attack.kind == "access"} == {Verdict.DENIED}
 
 
-def test_the_premium_tenant_can_no_more_than_the_basic_one(
+def test_a_tenant_of_another_tier_can_do_no_more(
     stage: Stage, decisions: DecisionLog, acme: Actor, acme2: Actor, globex: Actor
 ) -> None:
     plant(stage, [acme, acme2])
@@ -63,6 +67,11 @@ def _decision(action: str, resource: str, allowed: bool, **context: str | list[s
     return Decision(1, "arn", "acme", action, resource, named, allowed, "identity", "because")
 
 
+def _client_error(code: str, status: int) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": "x"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "Call")
+
+
 def _nobodys(_: str) -> str | None:
     return None
 
@@ -88,41 +97,138 @@ TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/t"
     ],
 )
 def test_a_leak_is_seen_in_the_decisions(decision: Decision, verdict: Verdict) -> None:
-    assert judge("access", "acme", [decision], "", [], "registry", _nobodys).verdict is verdict
+    assert judge("access", "acme", [decision], "", [], "registry", _nobodys, "dynamodb").verdict is verdict
 
 
 def test_a_leak_is_seen_in_the_answer_even_where_every_decision_was_a_denial() -> None:
     denied = _decision("dynamodb:GetItem", TABLE, False, dynamodb__LeadingKeys=["TENANT#globex"])
-    assert (
-        judge("access", "acme", [denied], "... canary-1 ...", ["canary-1"], "registry", _nobodys).verdict
-        is Verdict.LEAKED
-    )
+    judgement = judge("access", "acme", [denied], "... canary-1 ...", ["canary-1"], "registry", _nobodys, "dynamodb")
+    assert judgement.verdict is Verdict.LEAKED
 
 
 def test_an_attack_on_which_nothing_was_decided_is_no_success() -> None:
-    assert not judge("access", "acme", [], "", [], "registry", _nobodys).verdict.safe
-    assert not judge("persuasion", "acme", [], "", [], "registry", _nobodys).verdict.safe
+    assert not judge("access", "acme", [], "", [], "registry", _nobodys, "request").verdict.safe
+    assert not judge("persuasion", "acme", [], "", [], "registry", _nobodys, "request").verdict.safe
+
+
+MEMORY = "arn:aws:bedrock-agentcore:us-east-1:123456789012:memory/m"
+RUNTIME = "arn:aws:bedrock-agentcore:us-east-1:123456789012:runtime/r"
+
+
+def test_talking_the_model_into_it_is_confined_only_where_it_touched_what_it_was_after() -> None:
+    # Every request does these two, whatever it is asked for.
+    looked_up = _decision("dynamodb:GetItem", TABLE + "-tenants", True, dynamodb__LeadingKeys=["TENANT#acme"])
+    remembered = replace(
+        _decision("bedrock-agentcore:CreateEvent", MEMORY, True),
+        context={"bedrock-agentcore:actorId": "acme:someone"},
+    )
+    listed = _decision("dynamodb:Query", TABLE, True, dynamodb__LeadingKeys=["TENANT#acme"])
+    read = _decision("s3:GetObject", "arn:aws:s3:::b/tenants/acme/x", True)
+
+    def verdict(area: str, *made: Decision) -> Verdict:
+        return judge("persuasion", "acme", made, "", [], "t-tenants", _nobodys, area).verdict
+
+    for area in ("dynamodb", "s3", "orders"):
+        assert verdict(area, looked_up, remembered) is Verdict.UNPROVEN
+    assert verdict("dynamodb", looked_up, remembered, listed) is Verdict.CONFINED
+    assert verdict("dynamodb", looked_up, remembered, read) is Verdict.UNPROVEN
+    assert verdict("s3", looked_up, remembered, read) is Verdict.CONFINED
+    assert verdict("orders", looked_up, remembered, read) is Verdict.CONFINED
+    assert verdict("request", looked_up, remembered) is Verdict.CONFINED
+    assert verdict("request", looked_up) is Verdict.UNPROVEN
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [("limit_reached", Verdict.UNPROVEN), ("token_expired", Verdict.UNPROVEN), ("denied", Verdict.DENIED)],
+)
+def test_a_request_that_is_turned_away_as_such_proves_nothing(reason: str, verdict: Verdict) -> None:
+    turned_away = _decision("bedrock-agentcore:InvokeAgentRuntime", RUNTIME, False)
+    made = [replace(turned_away, source="agent", reason=reason)]
+    assert judge("persuasion", "acme", made, "", [], "registry", _nobodys, "dynamodb").verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "failed", "refused"),
+    [
+        ("access", Answer(401, "", 0.0), True),
+        ("access", Answer(403, "", 0.0), True),
+        ("access", Answer(429, "", 0.0), None),
+        ("access", Answer(429, {"error": {"code": "limit_reached"}}, 0.0), True),
+        ("persuasion", Answer(429, {"error": {"code": "limit_reached"}}, 0.0), None),
+        ("access", Answer(500, "", 0.0), None),
+        ("access", Answer(503, "", 0.0), None),
+        ("access", Answer(200, "", 0.0), False),
+        ("persuasion", Answer(401, "", 0.0), None),
+        ("access", _client_error("AccessDeniedException", 400), True),
+        ("access", _client_error("ThrottlingException", 400), None),
+        ("access", _client_error("InternalServerError", 500), None),
+        ("access", _client_error("ResourceNotFoundException", 404), False),
+        ("access", EndpointConnectionError(endpoint_url="https://example.com"), None),
+        ("access", MaxRetryError(HTTPConnectionPool("example.com"), "/"), None),
+        ("access", Refused(INTERNAL), None),
+        ("access", Refused(DENIED), True),
+    ],
+)
+def test_what_fails_on_aws_for_another_reason_proves_nothing(
+    stage: Stage, acme: Actor, acme2: Actor, kind: Kind, failed: Answer | Exception, refused: bool | None
+) -> None:
+    def run(_: Arena) -> object:
+        if isinstance(failed, Exception):
+            raise failed
+        return failed
+
+    tried = Attack("request", "x", run, kind, each_victim=False, local=False, when=lambda _: True, tool=None)
+    came_back, found = attempt(tried, Arena(stage, acme, acme2, None))
+    assert found is refused
+    expected = {None: Verdict.UNPROVEN, True: Verdict.DENIED, False: Verdict.LEAKED}[refused]
+    assert judge_answer(kind, came_back, found, []).verdict is expected
+
+
+def test_what_needs_a_tool_that_the_agent_lacks_is_left_out_and_said(
+    stage: Stage, decisions: DecisionLog, acme: Actor, acme2: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = {attack.tool for attack in all_attacks() if attack.tool is not None}
+    own = frozenset({"remember_preference"})
+    monkeypatch.setattr(Stage, "tools", lambda *_: own)
+    assert len(left_out(stage, acme)) == len(needed)
+    plant(stage, [acme, acme2])
+    ran = {outcome.attack.tool for outcome in run_attacks(stage, acme, [acme2], decisions)}
+    assert ran == {None}
+    accesses = list(walk(stage, acme))
+    assert worked(accesses)
+    titles = {access.title for access in accesses if access.ok is None}
+    assert titles <= {"opens a ticket", "lists its tickets", "stores an attachment", "reads it back"}
+    assert bool(titles) == bool({"dynamodb", "s3"} & set(load_placement().components))
 
 
 def test_only_the_platform_itself_may_read_the_registry_for_another() -> None:
     entry = replace(_decision("dynamodb:GetItem", TABLE, True, dynamodb__LeadingKeys=["TENANT#globex"]), tenant=None)
     denied = _decision("dynamodb:GetItem", TABLE, False)
-    assert judge("access", "acme", [entry, denied], "", [], "t", _nobodys).verdict is Verdict.DENIED
-    assert judge("access", "acme", [entry, denied], "", [], "another", _nobodys).verdict is Verdict.LEAKED
-    assert judge("access", "acme", [replace(entry, tenant="acme")], "", [], "t", _nobodys).verdict is Verdict.LEAKED
+
+    def verdict(registry: str, *made: Decision) -> Verdict:
+        return judge("access", "acme", made, "", [], registry, _nobodys, "registry").verdict
+
+    assert verdict("t", entry, denied) is Verdict.DENIED
+    assert verdict("another", entry, denied) is Verdict.LEAKED
+    assert verdict("t", replace(entry, tenant="acme")) is Verdict.LEAKED
 
 
 def test_an_unknown_call_on_memory_counts_as_one_on_everybodys() -> None:
-    memory = "arn:aws:bedrock-agentcore:us-east-1:123456789012:memory/m"
-    assert owners(_decision("bedrock-agentcore:ListActors", memory, True)) == {EVERYBODY}
+    assert owners(_decision("bedrock-agentcore:ListActors", MEMORY, True)) == {EVERYBODY}
 
 
-def test_the_live_check_passes_and_can_be_repeated(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_live_check_passes_and_can_be_repeated(
+    cloud: LocalCloud, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As on AWS, where nobody mints tokens or sees a runtime's own credentials.
+    as_on_aws = Stage(stage.session, stage.outputs, cloud.endpoint, fetch_keys=cloud.keys)
     for _ in range(2):
-        assert check(stage) == 0, capsys.readouterr().out
+        assert check(as_on_aws) == 0, capsys.readouterr().out
         printed = capsys.readouterr().out
-        assert ", 0 leaked" in printed
-        assert "Is the access token taken in exchange for credentials?" in printed
+        assert ", 0 leaked, 0 unproven" in printed
+        assert "Does the token fit into a header of 4 KB?" in printed
+        assert "no exchange works" not in printed
         assert stage.tenants.show("live-check").status is Status.SUSPENDED
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from local.authorization import DecisionLog
 from local.cloud import LocalCloud
+from local.proof import tiers_to_prove
 from local.stage import Actor, Stage
 from saas_agent.control_plane.redrive import redrive
 from saas_agent.control_plane.report import Month, usage_report
@@ -26,7 +27,7 @@ def rows(stage: Stage, tenant: str) -> list[Row]:
 
 
 def test_what_a_request_used_is_in_the_ledger(cloud: LocalCloud, stage: Stage) -> None:
-    actor = stage.onboard("metered", "basic")
+    actor = stage.onboard("metered", tiers_to_prove()[0])
     answers = [stage.ask(actor, prompt) for prompt in ("hello", "what can you do?")]
     cloud.flush()
     (row,) = usage_report(rows(stage, "metered"), Month.of(utc_now()))
@@ -55,7 +56,7 @@ def test_the_ledger_is_the_log_neither_more_nor_less(cloud: LocalCloud, stage: S
 
 
 def test_what_fails_is_kept_and_comes_back(cloud: LocalCloud, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    actor = stage.onboard("redriven", "basic")
+    actor = stage.onboard("redriven", tiers_to_prove()[0])
     outputs = stage.outputs
     with monkeypatch.context() as broken:
 

@@ -8,7 +8,7 @@ import pytest
 import urllib3
 
 from local.cloud import LocalCloud
-from local.proof import walk
+from local.proof import tiers_to_prove, walk, worked
 from local.stage import SESSION_HEADER, Actor, Stage
 from saas_agent import conversation
 from saas_agent.conversation import UntilTokenExpires
@@ -23,9 +23,9 @@ from saas_agent.tenancy.tenant import TenantContext
 def test_every_tenant_reaches_its_own(stage: Stage, acme: Actor, globex: Actor) -> None:
     for actor in (acme, globex):
         accesses = list(walk(stage, actor))
-        assert accesses
-        assert [f"{access.title}: {access.why}" for access in accesses if not access.ok] == []
-        assert all(access.tokens > 0 and access.cost_usd is not None for access in accesses)
+        assert worked(accesses), [f"{access.title}: {access.why}" for access in accesses if not access.ok]
+        tried = [access for access in accesses if access.ok is not None]
+        assert all(access.tokens > 0 and access.cost_usd is not None for access in tried)
 
 
 def test_a_plain_answer_has_exactly_these_parts(stage: Stage, acme: Actor) -> None:
@@ -37,12 +37,12 @@ def test_a_plain_answer_has_exactly_these_parts(stage: Stage, acme: Actor) -> No
     assert set(answer.body["usage"]) == {"input_tokens", "output_tokens", "cost_usd"}
 
 
-def test_only_whitelisted_events_are_streamed(stage: Stage, acme: Actor) -> None:
+def test_only_whitelisted_events_are_streamed(stage: Stage, acme: Actor, one_tool: str) -> None:
     events = _stream(stage, acme, "remember that I prefer tea")
     shapes = {"text": {"type", "text"}, "tool": {"type", "name"}, "done": {"type", "stop_reason", "usage"}}
     assert [set(event) for event in events] == [shapes[str(event["type"])] for event in events]
     assert events[-1]["type"] == "done"
-    assert {"type": "tool", "name": "remember_preference"} in events
+    assert {"type": "tool", "name": one_tool} in events
     assert any(event["type"] == "text" for event in events)
 
 
@@ -75,6 +75,7 @@ def _stream(stage: Stage, actor: Actor, prompt: str) -> list[dict[str, object]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
+@pytest.mark.usefixtures("one_tool")
 def test_a_run_that_outlives_its_token_is_cut(stage: Stage, acme: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     # The clock jumps past the token's expiry after the first model call: the run must end there, not at its limit.
     looks = iter([0.0])
@@ -98,13 +99,14 @@ def test_the_guard_stops_model_and_tool_calls_once_the_token_is_over() -> None:
 
 
 def test_a_suspension_reaches_a_running_agent_in_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    actor = stage.onboard("running", "basic")
+    actor = stage.onboard("running", tiers_to_prove()[0])
     assert stage.ask(actor, "hello").status == 200
     stage.tenants.suspend("running")
     monkeypatch.setattr(standing, "FRESH_SECONDS", 0.0)
     assert stage.ask(actor, "hello").body["error"]["code"] == "tenant_not_active"
 
 
+@pytest.mark.usefixtures("one_tool")
 def test_every_request_leaves_its_usage_records(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:
     began = int(time.time() * 1000) - 1
     stage.ask(acme, "hello")

@@ -39,6 +39,11 @@ class Placement:
         try:
             return self.table[tier][component]
         except KeyError:
+            if tier not in self.table:
+                raise ConfigurationError(
+                    f"tiers.toml has a tier {tier!r} that placement.toml doesn't place; "
+                    f"expected some of {', '.join(self.table)}; name it so, or leave it out"
+                ) from None
             raise ConfigurationError(
                 f"placement.toml places no {component!r} for tier {tier!r}; "
                 "expected every tier of tiers.toml with every component; run `copier update` to restore the file"
