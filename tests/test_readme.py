@@ -1,5 +1,6 @@
 """What the generated README and `make serve` tell their reader to type works as it stands there."""
 
+import os
 import re
 import shlex
 import shutil
@@ -103,6 +104,57 @@ def test_what_serve_prints_can_be_pasted(repository: Path, serving: tuple["subpr
 def test_what_serve_leaves_is_in_no_commit(repository: Path, serving: tuple["subprocess.Popen[str]", str]) -> None:
     run("git init --quiet", repository)
     assert run("git check-ignore .local/environment", repository).strip() == ".local/environment"
+
+
+def test_a_second_local_cloud_in_the_same_folder_is_refused(
+    repository: Path, serving: tuple["subprocess.Popen[str]", str]
+) -> None:
+    before = (repository / ".local" / "environment").read_bytes()
+    assert refused(["local.serve", "--port", "0"], repository).startswith("serve: a local cloud is served from this")
+    assert (repository / ".local" / "environment").read_bytes() == before
+
+
+@pytest.mark.parametrize("port", ["80000", "-1"])
+def test_a_port_that_is_none_is_refused_in_a_line(port: str, repository: Path, tmp_path: Path) -> None:
+    folder = copied(repository, tmp_path / "repository")
+    shutil.rmtree(folder / ".local", ignore_errors=True)
+    assert refused(["local.serve", f"--port={port}"], folder).startswith(f"serve: port {port}: expected a number")
+
+
+@pytest.mark.parametrize("command", ["local.demo", "local.serve"])
+def test_a_model_that_is_none_is_refused_in_a_line(command: str, repository: Path, tmp_path: Path) -> None:
+    folder = copied(repository, tmp_path / "repository")
+    assert "LOCAL_MODEL=bogus..." in refused([command], folder, LOCAL_MODEL="bogus")
+
+
+@pytest.mark.parametrize(
+    ("command", "unwritable"), [("local.demo", "build"), ("local.serve", ".local"), ("infra.package", "dist")]
+)
+def test_what_it_can_not_write_is_said_first_and_in_a_line(
+    command: str, unwritable: str, repository: Path, tmp_path: Path
+) -> None:
+    folder = copied(repository, tmp_path / "repository")
+    shutil.rmtree(folder / unwritable, ignore_errors=True)
+    (folder / unwritable).touch()
+    began = time.monotonic()
+    assert unwritable in refused([command], folder)
+    assert time.monotonic() - began < ENDED
+
+
+def refused(arguments: list[str], folder: Path, **environ: str) -> str:
+    """What `python -m ...` says in its one line; fails unless its exit status is 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **environ},
+        capture_output=True,
+        text=True,
+        timeout=ENDED,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    [line] = done.stderr.splitlines()
+    return line
 
 
 def test_ending_make_ends_the_local_cloud(repository: Path, serving: tuple["subprocess.Popen[str]", str]) -> None:

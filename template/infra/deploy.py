@@ -36,6 +36,7 @@ _ARTIFACTS = _FOLDER / "artifacts.yaml"
 _TENANT_TEMPLATES = sorted(_FOLDER.glob("tenant*.yaml"))
 
 _LOCAL_STAGE = "local"
+_STAGE = re.compile(r"[a-z][a-z0-9]{1,9}")  # as the parameter Stage of the stacks
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _UNKNOWN = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException"}
 # AWS quotes the request's headers in these, a session token among them.
@@ -238,11 +239,12 @@ def _parser() -> argparse.ArgumentParser:
 def _deploy_stage(options: argparse.Namespace, progress: Progress) -> dict[str, str]:
     if options.stage == _LOCAL_STAGE:
         raise DeployError("stage local is the local cloud's; expected another name; `make serve` runs that one")
+    if not _STAGE.fullmatch(options.stage):
+        raise DeployError(f"stage {options.stage!r}: expected 2 to 10 lower-case letters and digits, a letter first")
     settings = dict(_setting(text) for text in options.set)
     service = configuration.load("placement.toml")["service"]
     region = options.region or service["region"]
-    with _in_one_line(region):
-        session = boto3.Session(region_name=region)
+    session = _operators_session(region)
     progress.event("Packaging the code")
     packages = build()
     progress.say(f"Deploying {service['name']}, stage {options.stage}, to {region}")
@@ -258,6 +260,14 @@ def _deploy_stage(options: argparse.Namespace, progress: Progress) -> dict[str, 
         region=region,
         settings=settings,
     )
+
+
+def _operators_session(region: str) -> boto3.Session:
+    """A session that AWS knows: better learnt now than after the dependencies were fetched."""
+    with _in_one_line(region):
+        session = boto3.Session(region_name=region)
+        session.client("sts").get_caller_identity()
+    return session
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -291,13 +291,18 @@ def _size(count: int) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Writes both zips to `dist/`; exit status 1 and one line where that fails."""
     argparse.ArgumentParser(prog="python -m infra.package", description=__doc__).parse_args(arguments)
+    folder = ROOT / "dist"
     try:
+        # Before the dependencies are fetched, which takes a while.
+        folder.mkdir(exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
         packages = build()
     except PackageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    folder = ROOT / "dist"
-    folder.mkdir(exist_ok=True)
+    except OSError as error:
+        print(f"error: {error}; expected a folder dist/ to write to", file=sys.stderr)
+        return 1
     for package in (packages.runtime, packages.functions):
         (folder / f"{package.name}.zip").write_bytes(package.content)
         sizes = f"{_size(len(package.content))}, {_size(package.unzipped)} unzipped"

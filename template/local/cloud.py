@@ -222,6 +222,8 @@ def _served(gate: Gate, port: int) -> Iterator[str]:
 
 def _require_free(port: int) -> None:
     """LocalCloudError when the port is in use; the server itself would end the process."""
+    if not 0 <= port <= 65535:
+        raise LocalCloudError(f"port {port}: expected a number from 1 to 65535, or 0 for any that is free")
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:

@@ -1,5 +1,6 @@
 """The demo's report: one HTML page that needs nothing else, readable on a phone, light and dark."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,9 +63,9 @@ def by_area(outcomes: Sequence[Outcome]) -> dict[str, dict[Verdict, int]]:
 
 
 def require_writable(path: Path) -> None:
-    """OSError, with the path as its file name, where the page can't be written there."""
+    """OSError where the page can't be written there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.open("a", encoding="utf-8").close()
+    tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def write(run: Run, path: Path) -> None:

@@ -1,9 +1,12 @@
 """`make serve`: keeps the local cloud running, and says how to sign in and to ask."""
 
 import argparse
+import fcntl
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from local.cloud import LocalCloud, LocalCloudError
@@ -13,6 +16,7 @@ from saas_agent.errors import ConfigurationError
 from saas_agent.tenancy.placement import load_placement
 
 ENVIRONMENT = Path(".local") / "environment"
+LOCK = Path(".local") / "lock"  # held as long as the process lives, however it ends
 RESOURCES = {"REGISTRY_TABLE": "RegistryTable", "TABLE_NAME": "TableName", "BUCKET_NAME": "BucketName"}
 TENANTS = ("acme", "globex")
 
@@ -27,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         tiers = tiers_to_prove()
-        with LocalCloud(load_placement().region, port=port) as cloud:
+        with _only_one_here(), LocalCloud(load_placement().region, port=port) as cloud:
             print("Deploying the platform ...", flush=True)
             cloud.deploy()
             stage = cloud.stage()
@@ -40,9 +44,27 @@ def main(arguments: list[str] | None = None) -> int:
             finally:
                 ENVIRONMENT.unlink(missing_ok=True)
     except (LocalCloudError, ConfigurationError) as error:
-        print(error, file=sys.stderr)
+        print(f"serve: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _only_one_here() -> Iterator[None]:
+    """LocalCloudError where one is served from this folder already: what says where it is would be overwritten."""
+    try:
+        LOCK.parent.mkdir(exist_ok=True)
+        lock = LOCK.open("a", encoding="utf-8")
+    except OSError as error:
+        raise LocalCloudError(f"{error}; expected a folder where .local/ can be written") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalCloudError(
+                "a local cloud is served from this folder already; .local/environment says where: use it, or stop it"
+            ) from None
+        yield
 
 
 def instructions(cloud: LocalCloud, stage: Stage) -> str:
@@ -69,7 +91,6 @@ aws dynamodb scan --table-name $REGISTRY_TABLE
 
 
 def _write_environment(cloud: LocalCloud) -> None:
-    ENVIRONMENT.parent.mkdir(exist_ok=True)
     ENVIRONMENT.touch(mode=0o600)
     outputs = cloud.outputs
     variables = {

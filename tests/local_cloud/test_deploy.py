@@ -595,6 +595,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(deployment, "deploy", record)
     monkeypatch.setattr(deployment, "build", lambda: PACKAGES)
+    monkeypatch.setattr(deployment, "_operators_session", lambda region: boto3.Session(region_name=region))
     return calls
 
 
@@ -624,6 +625,7 @@ def test_the_command_asks_and_anything_but_yes_is_no(answer: str, status: int, m
     [
         ([], "error: nobody can be asked here"),
         (["--stage", "local"], "error: stage local is the local cloud's"),
+        (["--stage", "Prod-1"], "error: stage 'Prod-1': expected 2 to 10 lower-case letters and digits"),
         (["--set", "StsToken"], "error: --set StsToken: expected NAME=VALUE"),
     ],
 )
@@ -639,6 +641,19 @@ def test_the_command_fails_with_one_line_and_no_traceback(
     err = capsys.readouterr().err
     assert err.splitlines()[-1].startswith(line)
     assert "Traceback" not in err
+
+
+def test_without_credentials_nothing_is_packaged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(deployment, "build", lambda: pytest.fail("packaged first"))
+    assert deployment.main(["--yes"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: Unable to locate credentials; expected AWS")
 
 
 def test_the_table_is_aligned() -> None:
