@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from .edits import Script
 from .git import commit_all, git
 from .matrix import ROOT
 from .releases import candidate
-from .rendering import copy, update
-from .updating import ORIGINS, Generated, Origin, ours, owned, unmerged, updater
+from .rendering import contents, copy, update
+from .updating import LABEL, ORIGINS, Generated, Origin, ours, owned, unmerged, updater
 
 Fresh = Callable[[Origin], Path]
 
@@ -27,6 +28,30 @@ def test_an_unedited_repository_ends_as_a_fresh_copy(origin: Origin, generated: 
     assert (done.old, done.new) == (origin.release.tag, f"v{candidate()}")
     assert ours(project) == ours(fresh(origin))
     assert not unmerged(project) and not done.merged.conflicts
+    commit_all(project, "Update")
+    assert updater.run(project, {}) is None
+    assert not git(project, "status", "--porcelain")
+
+
+@every_origin
+def test_what_its_owner_did_is_left_to_the_byte(
+    origin: Origin, generated: Generated, fresh: Fresh, tmp_path: Path
+) -> None:
+    project = generated[origin]
+    before, after = contents(generated.pristine(origin)), contents(fresh(origin))
+    script = Script(project, tmp_path, before, after, owned(), LABEL.encode())
+    script.run()
+    commit_all(project, "Edit")
+    done = updater.run(project, {})
+    found = contents(project)
+    assert {path: len(data) for path, (_, data) in found.items()} == {
+        path: len(data) for path, (_, data) in script.expected.items()
+    }
+    assert found == script.expected
+    assert unmerged(project) == script.unmerged
+    assert [conflict.path for conflict in done.merged.conflicts] == sorted(script.unmerged)
+    assert set(done.merged.still_deleted) == set(script.still_deleted)
+    # It is a merge that is resolved and committed as any other; then there is nothing left to do.
     commit_all(project, "Update")
     assert updater.run(project, {}) is None
     assert not git(project, "status", "--porcelain")

@@ -16,11 +16,13 @@ from .rendering import contents, copy
 # What is generated is imported as it stands: behind everything else, since it has tests of its own.
 sys.path.append(str(ROOT / "template"))
 
+import updates.merge  # noqa: E402
 import updates.template  # noqa: E402
 import updates.update  # noqa: E402
 
 updater = updates.update
 Migration = updates.template.Migration
+Workshop = updates.merge.Workshop
 
 LABEL = f"template-v{candidate()}"
 

@@ -104,15 +104,14 @@ def run(
 
         tell("Merging")
         was, becomes = workshop.rendered(before), workshop.rendered(after)
-        _move(was, mine, becomes, migrations)
         # Nobody edits the answers; whoever did gets what they come to.
         mine[ANSWERS_FILE] = was[ANSWERS_FILE]
-        kept, offered = _keep_yours(was, mine, becomes, template.owned(new), adding=bool(data))
+        change = prepare(workshop, was, mine, becomes, template.owned(new), migrations, adding=bool(data))
         outside = {path: entry for path, entry in everything.items() if not path.startswith(prefix)}
-        label = f"template-{new}"
         base, yours, theirs = (
             {**outside, **{f"{prefix}{path}": entry for path, entry in files.items()}} for files in (was, mine, becomes)
         )
+        label = f"template-{new}"
         merged = workshop.merge(base, yours, theirs, label)
         if again:
             _put_aside(root)
@@ -120,7 +119,6 @@ def run(
         workshop.apply(merged, label)
         message = git(root, "rev-parse", "--path-format=absolute", "--git-path", "MERGE_MSG").strip()
         Path(message).write_text(f"Update the template from {old} to {new}\n", encoding="utf-8")
-        renamed = workshop.renames(was, becomes)
         return Update(
             old=old,
             new=now.version,
@@ -129,16 +127,37 @@ def run(
             placement=placement,
             to_agree=_differs(agreed, after),
             notes=template.notes(old, new),
-            change=Change(
-                added=tuple(sorted(set(becomes) - set(was) - set(renamed.values()))),
-                changed=tuple(sorted(path for path in set(was) & set(becomes) if was[path] != becomes[path])),
-                removed=tuple(sorted(set(was) - set(becomes) - set(renamed))),
-                renamed=tuple(f"{source} -> {target}" for source, target in sorted(renamed.items())),
-                kept=kept,
-                offered=offered,
-            ),
+            change=change,
             merged=merged,
         )
+
+
+def prepare(
+    workshop: Workshop,
+    was: dict[str, Entry],
+    mine: dict[str, Entry],
+    becomes: dict[str, Entry],
+    owned: Sequence[str],
+    migrations: Sequence[Migration],
+    *,
+    adding: bool,
+) -> Change:
+    """Makes the three sides ready to be merged: what a release moved is moved on all, what is yours is left alone.
+
+    owned: files and folders that are yours. In a folder of these something new is added only with `adding`: you changed
+    an answer, and it comes with it.
+    """
+    _move(was, mine, becomes, migrations)
+    kept, offered = _keep_yours(was, mine, becomes, owned, adding=adding)
+    renamed = workshop.renames(was, becomes)
+    return Change(
+        added=tuple(sorted(set(becomes) - set(was) - set(renamed.values()))),
+        changed=tuple(sorted(path for path in set(was) & set(becomes) if was[path] != becomes[path])),
+        removed=tuple(sorted(set(was) - set(becomes) - set(renamed))),
+        renamed=tuple(f"{source} -> {target}" for source, target in sorted(renamed.items())),
+        kept=kept,
+        offered=offered,
+    )
 
 
 def newer(root: Path) -> tuple[str, str] | None:
@@ -239,11 +258,13 @@ def _move(
     was: dict[str, Entry], mine: dict[str, Entry], becomes: Mapping[str, Entry], migrations: Sequence[Migration]
 ) -> None:
     """Moves what releases say they moved, on your side too, where you have not moved or replaced it yourself."""
+    moved: dict[str, str] = {}
     for migration in migrations:
-        for source, target in migration.moved.items():
-            for files in (was, mine):
-                if source in files and target in becomes and target not in files:
-                    files[target] = files.pop(source)
+        moved = {source: migration.moved.get(target, target) for source, target in moved.items()} | migration.moved
+    for source, target in moved.items():
+        for files in (was, mine):
+            if source in files and target in becomes and target not in files:
+                files[target] = files.pop(source)
 
 
 def _keep_yours(
@@ -254,18 +275,15 @@ def _keep_yours(
     *,
     adding: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Makes the template's side leave alone what is yours: what was kept, and what was not added.
-
-    Among folders that are yours something new is added only with `adding`: you changed an answer, and it comes with it.
-    """
+    """What the template's side is made to leave alone, and what it is made not to add."""
     kept: list[str] = []
     offered: list[str] = []
     for path in sorted(set(was) | set(becomes)):
         if not any(path == name or path.startswith(f"{name}/") for name in owned):
             continue
         if path in was:
-            if becomes.get(path) != was[path] and path in mine:
-                kept.append(path)
+            if becomes.get(path) != was[path]:
+                (kept if path in mine else offered).append(path)
             becomes[path] = was[path]
         elif path in mine or (path not in owned and not adding):
             (kept if path in mine else offered).append(path)
