@@ -1,4 +1,4 @@
-"""`python -m benchmarks [copying] [starting] [archives] [requests]`: measures them, or all, and prints a table.
+"""`python -m benchmarks [PART]...`: measures the parts that are named, or all, and prints a table.
 
 Exit status 1 when a promise isn't kept.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.releases import tagged_clone
 from tests.rendering import copy
 
-from . import archives, copying, requests, starting
+from . import archives, copying, requests, starting, updating
 from .measure import Row, table
 
 
@@ -26,6 +26,7 @@ def main() -> int:
             "starting": lambda: starting.measure(rendered, scratch),
             "archives": lambda: archives.measure(rendered),
             "requests": lambda: requests.measure(rendered),
+            "updating": lambda: updating.measure(template, scratch),
         }
         parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
         parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all when none is named")

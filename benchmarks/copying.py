@@ -19,7 +19,7 @@ def measure(template: Path, rendered: Path, scratch: Path) -> list[Row]:
     files = sum(path.is_file() for path in rendered.rglob("*"))
     commands = {
         "ours": _copier(template, scratch),
-        "empty": _copier(_empty_template(scratch / "empty"), scratch),
+        "empty": _copier(empty_template(scratch / "empty"), scratch),
         "cookiecutter": _cookiecutter(rendered, scratch),
         "agent-starter-pack": _agent_starter_pack(scratch),
     }
@@ -58,7 +58,7 @@ def _copier(template: Path, scratch: Path) -> Command:
     )
 
 
-def _empty_template(folder: Path) -> Path:
+def empty_template(folder: Path) -> Path:
     """A tagged template that asks nothing and has no file but the answers."""
     (folder / "template").mkdir(parents=True)
     (folder / "copier.yml").write_text("_subdirectory: template\n", "utf-8")

@@ -24,10 +24,11 @@ class ReleaseError(Exception):
 
 @dataclass(frozen=True)
 class Release:
-    """A released version and its commit."""
+    """A version and its commit, in a repository that has it."""
 
     version: str
     commit: str
+    repository: Path = ROOT
 
     @property
     def tag(self) -> str:
@@ -35,7 +36,7 @@ class Release:
 
     def read(self, path: str) -> str:
         """The text of a file as it was released."""
-        return git(ROOT, "show", f"{self.commit}:{path}")
+        return git(self.repository, "show", f"{self.commit}:{path}")
 
     def questions(self) -> dict[str, dict[str, Any]]:
         """The questions of `copier.yml` as it was released, by key, in order."""

@@ -30,7 +30,7 @@ def copy(template: Path, destination: Path, answers: Mapping[str, Any], version:
     )
 
 
-def update(project: Path, answers: Mapping[str, Any] | None = None) -> None:
+def update(project: Path, answers: Mapping[str, Any] | None = None, *, trusted: bool = False) -> None:
     """`copier update --defaults` to the newest version, with these answers changed."""
     copier.run_update(
         project,
@@ -38,7 +38,7 @@ def update(project: Path, answers: Mapping[str, Any] | None = None) -> None:
         defaults=True,
         overwrite=True,
         quiet=True,
-        unsafe=False,
+        unsafe=trusted,
     )
 
 

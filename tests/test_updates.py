@@ -1,16 +1,19 @@
 """What a released version generated comes to this tree: by `make update`, and by a plain `copier update`."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .edits import Script
+from .edits import PICTURE, Script
 from .git import commit_all, git
 from .matrix import ROOT
 from .releases import candidate
 from .rendering import contents, copy, update
+from .running import copied
 from .updating import LABEL, ORIGINS, Generated, Origin, ours, owned, unmerged, updater
 
 Fresh = Callable[[Origin], Path]
@@ -96,3 +99,181 @@ def test_what_is_yours_exists_and_is_listed_once() -> None:
         for path in patterns
         if not (ROOT / "template" / path).exists() and not (ROOT / "template" / f"{path}.jinja").exists()
     ]
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def project(generated: Generated) -> Path:
+    """The default variant, as the oldest release generated it."""
+    return generated[ORIGINS[0]]
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def make_update(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in the project: exit status, what it printed, what it complained of."""
+    monkeypatch.chdir(project)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = updater.main(list(arguments))
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def test_the_command_reports_and_repeats(make_update: Run, project: Path) -> None:
+    assert make_update("--check") == (2, f"v{candidate()} is there.\n", "")
+    status, printed, steps = make_update("--report", "build/update.md")
+    assert status == 0
+    assert printed == (project / "build/update.md").read_text("utf-8")
+    assert printed.startswith(f"# Template {ORIGINS[0].release.tag} -> v{candidate()}\n")
+    assert steps.splitlines()[0] == "Fetching the template"
+    assert "`make lint test demo`" in printed
+    # What `git commit` offers.
+    assert (project / ".git/MERGE_MSG").read_text("utf-8").startswith("Update the template from ")
+    commit_all(project, "Update")
+    assert make_update() == (
+        0, "This is the newest version, and no answer was given: nothing to do.\n", "Fetching the template\n"
+    )  # fmt: skip
+    assert make_update("--check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--to", "v9.9.9"], "the template has no version v9.9.9; expected a tag of "),
+        (["-d", "storrage=[]"], "doesn't ask for storrage with these answers, so it can't be given; expected one of "),
+        (["-d", "ci=jenkins"], "Invalid choice for 'ci': 'jenkins' is not in ['github', 'gitlab', 'none']"),
+        (["-d", "aws_region=Frankfurt"], "aws_region is the name of an AWS Region, such as us-east-1 or eu-central-1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_can_not_be_is_refused_with_one_line(
+    arguments: list[str], complaint: str, make_update: Run, project: Path
+) -> None:
+    status, printed, said = make_update(*arguments)
+    assert (status, printed) == (1, "")
+    [line] = [line for line in said.splitlines() if line.startswith("update: ")]
+    assert complaint in line and line == said.splitlines()[-1]
+    assert not git(project, "status", "--porcelain")
+
+
+def test_uncommitted_changes_are_refused(make_update: Run, project: Path) -> None:
+    (project / "mine.txt").write_text("mine\n", "utf-8")
+    assert make_update() == (
+        1, "", "update: there are uncommitted changes; commit or stash them, and update then\n"
+    )  # fmt: skip
+    assert (project / "mine.txt").exists()
+
+
+def test_an_older_version_is_refused(make_update: Run, project: Path) -> None:
+    make_update()
+    commit_all(project, "Update")
+    oldest = ORIGINS[0].release.tag
+    status, _, said = make_update("--to", oldest)
+    assert status == 1
+    assert said.endswith(
+        f"update: {oldest} is not newer than v{candidate()}, which this repository has; choose another with --to\n"
+    )
+
+
+def test_what_git_ignores_is_not_overwritten(make_update: Run, project: Path) -> None:
+    """A file of your own, which git doesn't keep, at a path where the template now has one."""
+    (project / ".git/info/exclude").write_text("/updates\n", "utf-8")
+    (project / "updates").mkdir()
+    (project / "updates/update.py").write_text("mine\n", "utf-8")
+    status, _, said = make_update()
+    assert status == 1
+    assert said.splitlines()[-1].startswith("update: updates/update.py is in the way, which git ignores; move it")
+    assert (project / "updates/update.py").read_text("utf-8") == "mine\n"
+    assert not git(project, "status", "--porcelain")
+
+
+def test_a_folder_of_a_larger_repository_is_updated(
+    project: Path, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = tmp_path / "larger"
+    inside = larger / "services" / "desk"
+    inside.parent.mkdir(parents=True)
+    project.rename(inside)
+    shutil.rmtree(inside / ".git")
+    (larger / "Makefile").write_text("# Of the larger one.\n", "utf-8")
+    before, expected = contents(inside), ours(fresh(ORIGINS[0]))
+    edited = next(path for path in before if before[path] == expected.get(path))
+    (inside / edited).write_text("# Mine.\n", "utf-8")
+    expected[edited] = (before[edited][0], b"# Mine.\n")
+    commit_all(larger, "Everything")
+    monkeypatch.chdir(inside)
+    assert updater.main([]) == 0
+    assert ours(inside) == expected
+    assert (larger / "Makefile").read_text("utf-8") == "# Of the larger one.\n"
+
+
+def test_a_change_request_is_prepared_once(make_update: Run, project: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--bare", "origin")
+    git(project, "remote", "set-url", "origin", str(tmp_path / "origin"))
+    (project / "requirements").mkdir(exist_ok=True)
+    (project / "requirements/update.txt").write_text("# Mine.\n", "utf-8")
+    commit_all(project, "Edit")
+    status, printed, _ = make_update("--branch", "template", "--report", "build/update.md")
+    assert status == 0
+    branch = f"template/v{candidate()}"
+    assert git(project, "branch", "--show-current").strip() == branch
+    assert not git(project, "status", "--porcelain")
+    assert printed in git(project, "log", "-1", "--format=%B")
+    assert "- `requirements/update.txt`: you and the template each added this file" in printed
+    # CI refuses it as it stands.
+    done = subprocess.run(["make", "conflicts"], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "requirements/update.txt:1:<<<<<<< your-edits" in done.stdout
+    git(project, "push", "--quiet", "origin", branch)
+    git(project, "switch", "--quiet", "main")
+    git(project, "branch", "--quiet", "-D", branch)
+    assert make_update("--branch", "template") == (
+        0, f"The branch {branch} is there already; delete it to have the update made again.\n", ""
+    )  # fmt: skip
+
+
+def test_what_copier_alone_lost_comes_back(make_update: Run, project: Path, fresh: Fresh) -> None:
+    """Copier overwrites an edited binary file, and deletes what the template dropped. Done again, it is a merge."""
+    dropped = sorted(set(contents(project)) - set(contents(fresh(ORIGINS[0]))))[0]
+    (project / "Makefile").write_bytes(PICTURE)
+    (project / dropped).write_text("# Mine.\n" * 200, "utf-8")
+    (project / "mine.txt").write_text("mine\n", "utf-8")
+    commit_all(project, "Edit")
+    update(project)
+    assert (project / "Makefile").read_bytes() != PICTURE and not (project / dropped).exists()
+    (project / "afterwards.txt").write_text("written since\n", "utf-8")
+    status, printed, steps = make_update("--again")
+    assert status == 3
+    assert (project / "Makefile").read_bytes() == PICTURE
+    assert (project / dropped).read_text("utf-8") == "# Mine.\n" * 200
+    assert set(unmerged(project)) == {"Makefile", dropped}
+    assert (project / "mine.txt").exists()
+    # Nothing of what was there is lost either.
+    assert "What was there is kept as refs/update/aside" in steps
+    assert git(project, "show", "refs/update/aside:afterwards.txt") == "written since\n"
+
+
+@pytest.mark.parametrize("kind", ["markers", "rejected", "unmerged", "nothing"])
+def test_conflicts_that_are_left_are_refused(kind: str, fresh: Fresh, tmp_path: Path) -> None:
+    project = copied(fresh(ORIGINS[0]), tmp_path / "project")
+    commit_all(project, "Generate")
+    match kind:
+        case "markers":
+            (project / "docs/mine.md").write_text("text\n=======\n>>>>>>> template-v9.0.0\n", "utf-8")
+        case "rejected":
+            (project / "Makefile.rej").write_text("hunk\n", "utf-8")
+        case "unmerged":
+            blob = git(project, "hash-object", "-w", "Makefile").strip()
+            lines = "".join(f"100644 {blob} {stage}\tMakefile\n" for stage in (1, 2, 3))
+            gone = f"0 {'0' * 40}\tMakefile\n"
+            subprocess.run(
+                ["git", "update-index", "--index-info"], cwd=project, input=gone + lines, text=True, check=True
+            )
+    done = subprocess.run(["make", "conflicts"], cwd=project, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (kind == "nothing"), done.stderr

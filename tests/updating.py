@@ -1,5 +1,6 @@
 """Repositories that released versions generated, and the updater that they are brought to this tree by."""
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from .git import commit_all, git
 from .matrix import ROOT, Variant
 from .releases import Release, candidate, order, released
 from .rendering import contents, copy
+from .running import copied
 
 # What is generated is imported as it stands: behind everything else, since it has tests of its own.
 sys.path.append(str(ROOT / "template"))
@@ -23,6 +25,7 @@ import updates.update  # noqa: E402
 updater = updates.update
 Migration = updates.template.Migration
 Workshop = updates.merge.Workshop
+UpdateError = updates.merge.UpdateError
 
 LABEL = f"template-v{candidate()}"
 
@@ -80,6 +83,66 @@ class Generated:
         own = self._folder / f"{origin.id}-{self._clones}"
         git(self._folder, "clone", "--quiet", "--shared", str(self.pristine(origin)), str(own))
         return own
+
+
+class NextRelease:
+    """A clone of the template, in which a test makes the release after this tree."""
+
+    def __init__(self, template: Path, folder: Path) -> None:
+        self.folder = folder / "template"
+        git(folder, "clone", "--quiet", "--shared", str(template), str(self.folder))
+        major, minor, patch = order(candidate())
+        self.version = f"v{major}.{minor + 1}.{patch}"
+
+    def replace(self, path: str, *changes: tuple[str, str]) -> None:
+        """Replaces each text by another, everywhere in a file; it must be there."""
+        text = (self.folder / path).read_text("utf-8")
+        for old, new in changes:
+            assert old in text, (path, old)
+            text = text.replace(old, new)
+        (self.folder / path).write_text(text, "utf-8")
+
+    def rename_everywhere(self, old: str, new: str) -> None:
+        """Renames a word in all of the template but its history, as a careless author does."""
+        for path in git(self.folder, "grep", "-lw", old, "--", "copier.yml", "template", "hooks/*.jinja").splitlines():
+            text = (self.folder / path).read_text("utf-8")
+            (self.folder / path).write_text(re.sub(rf"\b{re.escape(old)}\b", new, text), "utf-8")
+
+    def write(self, path: str, text: str) -> None:
+        """Writes a file, or appends to it."""
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with (self.folder / path).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def migration(self, text: str) -> None:
+        """What the release says it renamed."""
+        self.write(f"hooks/{self.version}/migration.toml", text)
+
+    def migrates(self) -> None:
+        """Has Copier run the release's migration."""
+        script = "{{ _copier_conf.src_path }}/hooks/migrate.py"
+        command = f'["{{{{ _copier_python }}}}", "{script}", "{self.version}"]'
+        self.write("copier.yml", f"_migrations:\n  - version: {self.version}\n    when: true\n    command: {command}\n")
+
+    def notes(self, text: str) -> None:
+        """What CHANGELOG.md says of the release."""
+        path = self.folder / "CHANGELOG.md"
+        before = path.read_text("utf-8").replace("## Unreleased", f"## {candidate()} - 2026-12-01")
+        head, heading, rest = before.partition("\n## ")
+        path.write_text(f"{head}\n## {self.version[1:]} - 2027-01-31\n\n{text}{heading}{rest}", "utf-8")
+
+    def publish(self) -> None:
+        """Commits and tags it."""
+        commit_all(self.folder, "The next release", tag=self.version)
+
+    def project(self, rendered: Path) -> Path:
+        """A repository that this tree generated from the clone, and its owner committed. `rendered`: its files."""
+        project = copied(rendered, self.folder.with_name("project"))
+        answers = project / ".copier-answers.yml"
+        text = re.sub(r"(?m)^_src_path: .*$", f"_src_path: {self.folder}", answers.read_text("utf-8"))
+        answers.write_text(text, "utf-8")
+        commit_all(project, "Generate")
+        return project
 
 
 def owned(template: Path = ROOT) -> tuple[str, ...]:

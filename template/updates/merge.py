@@ -144,10 +144,20 @@ class Workshop:
             still_deleted=tuple(sorted(deleted)),
         )
 
+    def require_room(self, merged: Merged) -> None:
+        """UpdateError where a new file would take the place of one that git ignores, and that nobody could bring back."""
+        top = Path(git(self._repository, "rev-parse", "--show-toplevel").strip())
+        new = set(self.files(merged.tree)) - set(self.committed())
+        there = [path for path in sorted(new) if os.path.lexists(top / path)]
+        for path in there:
+            done = subprocess.run(["git", "check-ignore", "--quiet", "--", path], cwd=top, check=False)
+            if done.returncode == 0:
+                raise UpdateError(f"{path} is in the way, which git ignores; move it, the template has one of that name")
+
     def apply(self, merged: Merged, label: str) -> None:
         """Puts the result into the owner's index and working tree, which must be as committed.
 
-        UpdateError, and nothing is changed, where a file that git ignores is in the way.
+        What git ignores must not be in the way: see `require_room`.
         """
         names = [f"refs/heads/{name}" for name in (_BASE, label, _RESULT)]
         git(self._repository, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(self._folder), *names)

@@ -4,7 +4,7 @@ Copier renders the template twice, as it was for this repository and as it is to
 you made of it. Nothing of the template is executed, and nothing is changed unless all of it can be.
 
 Exit status 0: updated, or there was nothing to do. 1: refused, nothing was changed. 2, with --check: there is a newer
-version. 3: updated, with conflicts to resolve.
+version. 3: updated, with conflicts to resolve; 0 where these are committed, with --branch.
 """
 
 import argparse
@@ -113,6 +113,7 @@ def run(
         )
         label = f"template-{new}"
         merged = workshop.merge(base, yours, theirs, label)
+        workshop.require_room(merged)
         if again:
             _put_aside(root)
             tell(f"What was there is kept as {ASIDE}")
@@ -158,6 +159,24 @@ def prepare(
         kept=kept,
         offered=offered,
     )
+
+
+def propose(root: Path, branch: str, message: str) -> None:
+    """Commits what the update left, conflicts included, on a branch that is made for it and checked out.
+
+    For a change request: what is unresolved is seen there, and `make conflicts` keeps it from being merged.
+    """
+    git(root, "branch", branch)
+    # `git switch` refuses where something is unmerged; the commit is the same.
+    git(root, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    git(root, "add", "--all", ":/")
+    git(root, "commit", "--quiet", "--no-verify", "--file", "-", stdin=message)
+
+
+def proposed(root: Path, branch: str) -> bool:
+    """Whether that branch is there already, here or at the origin: somebody may have begun to resolve conflicts."""
+    here = git(root, "branch", "--list", branch)
+    return bool(here or git(root, "ls-remote", "--heads", "origin", f"refs/heads/{branch}"))
 
 
 def newer(root: Path) -> tuple[str, str] | None:
@@ -341,14 +360,15 @@ def _code(paths: Collection[str]) -> list[str]:
 def _section(text: str, title: str) -> list[str]:
     """The points under a heading of the change log, each in one line."""
     found: list[str] = []
-    inside = False
+    inside = going_on = False
     for line in text.splitlines():
         if line.startswith("#"):
             inside = line.lstrip("#").strip() == title
         elif inside and line.startswith("- "):
             found.append(line.removeprefix("- "))
-        elif inside and line.strip() and found:
+        elif inside and line.strip() and going_on:
             found[-1] += f" {line.strip()}"
+        going_on = inside and bool(found) and bool(line.strip())
     return found
 
 
@@ -368,6 +388,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", metavar="VERSION", help="a version of the template (default: the newest)")
     parser.add_argument("--check", action="store_true", help="only say whether there is a newer version")
     parser.add_argument("--again", action="store_true", help="do anew what a plain `copier update` left uncommitted")
+    parser.add_argument("--branch", metavar="PREFIX", help="commit it on a new branch PREFIX/VERSION, conflicts and all")
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there too")
     arguments = parser.parse_args(argv)
     if bad := [text for text in arguments.data if "=" not in text]:
@@ -377,24 +398,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    root = Path.cwd()
     try:
-        if arguments.check:
-            found = newer(Path.cwd())
-            print(f"{found[0]} -> {found[1]} is there." if found else "This is the newest version.")
-            return NEWER if found else 0
-        update = run(Path.cwd(), data, to=arguments.to, again=arguments.again, tell=tell)
+        if arguments.check or arguments.branch:
+            found = newer(root)
+            if found is None and not data:
+                print("This is the newest version.")
+                return 0
+            version = arguments.to or (found[1] if found else "answers")
+            if arguments.check:
+                print(f"{version} is there.")
+                return NEWER
+            branch = f"{arguments.branch}/{version}"
+            if proposed(root, branch):
+                print(f"The branch {branch} is there already; delete it to have the update made again.")
+                return 0
+        update = run(root, data, to=arguments.to, again=arguments.again, tell=tell)
+        if update is None:
+            print("This is the newest version, and no answer was given: nothing to do.")
+            return 0
+        text = report(update)
+        if arguments.report:
+            arguments.report.parent.mkdir(parents=True, exist_ok=True)
+            arguments.report.write_text(text, encoding="utf-8")
+        if arguments.branch:
+            propose(root, branch, f"Update the template from {update.old} to {update.new}\n\n{text}")
     except UpdateError as error:
         tell(f"update: {error}")
         return 1
-    if update is None:
-        print("This is the newest version, and no answer was given: nothing to do.")
-        return 0
-    text = report(update)
     print(text, end="")
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(text, encoding="utf-8")
-    return CONFLICTS if update.merged.conflicts else 0
+    return CONFLICTS if update.merged.conflicts and not arguments.branch else 0
 
 
 if __name__ == "__main__":
