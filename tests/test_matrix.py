@@ -1,6 +1,7 @@
 """`variants.yml` says what it means, and everybody reads the same list."""
 
 import itertools
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -119,3 +120,15 @@ def test_the_readme_shows_the_table() -> None:
     assert table() in (ROOT / "README.md").read_text(encoding="utf-8"), (
         "README.md lacks the table that `python -m tests.matrix table` prints"
     )
+
+
+def test_an_update_looks_at_every_answer() -> None:
+    *others, last = questions()
+    asked = re.search(r"kept\(\[(.*)\], (\w+)\)", str(questions()[last]["validator"]))
+    assert asked and re.findall(r"'(\w+)'", asked[1]) == [*others, last], "copier.yml: the last question names all keys"
+    assert asked[2] == last and "when" not in questions()[last]
+
+
+def test_no_answer_is_computed() -> None:
+    """It could be forced with `--data`, would leave no trace among the answers, and be another with the next update."""
+    assert not [key for key, question in questions().items() if question.get("when") in (False, "false", "no")]

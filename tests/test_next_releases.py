@@ -1,6 +1,7 @@
 """Releases that come after this tree: good ones, whose changes arrive, and bad ones, which are stopped."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from .matrix import Variant, load
 from .release_checks import asks_for_trust, lost_answers, lost_files
 from .releases import Release, candidate
 from .rendering import Renderings, contents, copy, update
-from .updating import NextRelease, unmerged, updater
+from .running import python
+from .updating import NextRelease, UpdateError, unmerged, updater
 
+AGREEMENT = ("pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "tests/isolation/test_agreement.py")
+PLACEMENT = "template/infra/fragments/placement.jinja"
 SESSION = "src/saas_agent/tenancy/session.py"
 
 
@@ -224,3 +228,93 @@ def test_a_migration_without_a_version(release: NextRelease) -> None:
     release.write("copier.yml", "_migrations:\n  - command: echo hello\n")
     [line] = asks_for_trust(release.folder)
     assert line == "a migration has no version: it would run, and ask for trust, on every update"
+
+
+# ---------------------------------------------------------- bad releases, which would change how tenants are held apart
+
+
+def choice_renamed(release: NextRelease) -> None:
+    release.replace("copier.yml", ("(silo): silo\n", "(silo): siloed\n"))
+    release.replace(PLACEMENT, ("== 'silo'", "== 'siloed'"))
+
+
+def key_renamed(release: NextRelease) -> None:
+    release.rename_everywhere("deployment_model", "tenancy_model")
+
+
+def answer_made_invalid(release: NextRelease) -> None:
+    validator = "  validator: \"{% if deployment_model == 'silo' %}silo is for large accounts{% endif %}\"\n"
+    release.replace("copier.yml", ("  default: pool\n", f"  default: pool\n{validator}"))
+
+
+def value_computed(release: NextRelease) -> None:
+    question = "all_dedicated:\n  type: bool\n  default: \"{{ deployment_model == 'silo' }}\"\n  when: false\n"
+    release.replace("copier.yml", ("\ndedicated_tiers:\n", f"\n{question}\ndedicated_tiers:\n"))
+    release.replace(PLACEMENT, ("if deployment_model == 'silo'", "if all_dedicated"))
+    # The old version, which renders the patterns too, has no such question.
+    release.replace("copier.yml", ("if deployment_model is defined", "if all_dedicated is defined"))
+
+
+FLIPS = [
+    (choice_renamed, {}, "would change deployment_model from silo to pool"),
+    (key_renamed, {}, "would lose the answer deployment_model = silo"),
+    (answer_made_invalid, {}, "would change deployment_model from silo to pool"),
+    (value_computed, {"all_dedicated": "false"}, "doesn't ask for all_dedicated with these answers"),
+]
+
+
+@pytest.mark.parametrize(("make_bad", "data", "complaint"), FLIPS, ids=[flip[0].__name__ for flip in FLIPS])
+def test_silo_never_becomes_pool_by_itself(
+    make_bad: Callable[[NextRelease], None],
+    data: dict[str, str],
+    complaint: str,
+    release: NextRelease,
+    renderings: Renderings,
+) -> None:
+    project = release.project(renderings[variant("silo")])
+    make_bad(release)
+    release.publish()
+    # Copier alone is stopped by the last question of copier.yml.
+    with pytest.raises(
+        ValueError, match="Validation error for question 'ci': .*(silo|dedicated by tenancy.lock)"
+    ) as stop:
+        update(project, data)
+    assert "\n" not in str(stop.value).strip() and unchanged(project)
+
+    # A release that has lost this guard too is stopped by `make update`.
+    text = (release.folder / "copier.yml").read_text("utf-8")
+    guarded = text[
+        text.index("  # The last question, so that") : text.index("# ----", text.index("  # The last question"))
+    ]
+    release.replace("copier.yml", (guarded, ""))
+    commit_all(release.folder, "Without its guard", tag=f"{release.version[:-1]}1")
+    with pytest.raises(UpdateError, match=complaint):
+        updater.run(project, data)
+    assert unchanged(project)
+
+    # And where Copier alone lets it through, the repository's own tests fail.
+    python(project, *AGREEMENT)
+    update(project, data)
+    assert 'runtime = "shared"' in (project / "placement.toml").read_text("utf-8")
+    with pytest.raises(AssertionError, match=r"placement.basic.runtime: dedicated -> shared"):
+        python(project, *AGREEMENT)
+
+
+def test_what_was_not_agreed_to_stops_the_next_update(release: NextRelease, renderings: Renderings) -> None:
+    project = release.project(renderings[variant("default")])
+    done = updater.run(project, {"deployment_model": "silo"})
+    assert done.to_agree and "placement.basic.runtime: shared -> dedicated" in done.placement
+    assert "`make agree`, when the placement above is what you want; until then `make test` fails" in updater.report(
+        done
+    )
+    commit_all(project, "Silo")
+    release.write("template/AGENTS.md", "10. Be kind.\n")
+    release.publish()
+    with pytest.raises(ValueError, match="runtime of basic tenants is shared by tenancy.lock, and this update"):
+        update(project)
+    with pytest.raises(UpdateError, match="tenancy.lock doesn't agree with placement.toml: .*placement.basic.runtime"):
+        updater.run(project, {})
+    assert unchanged(project)
+    python(project, "updates.agreement", "--agree")
+    commit_all(project, "Agree")
+    assert not updater.run(project, {}).to_agree

@@ -145,14 +145,16 @@ class Workshop:
         )
 
     def require_room(self, merged: Merged) -> None:
-        """UpdateError where a new file would take the place of one that git ignores, and that nobody could bring back."""
+        """UpdateError where a new file would take the place of one that git ignores: nobody could bring it back."""
         top = Path(git(self._repository, "rev-parse", "--show-toplevel").strip())
         new = set(self.files(merged.tree)) - set(self.committed())
         there = [path for path in sorted(new) if os.path.lexists(top / path)]
         for path in there:
             done = subprocess.run(["git", "check-ignore", "--quiet", "--", path], cwd=top, check=False)
             if done.returncode == 0:
-                raise UpdateError(f"{path} is in the way, which git ignores; move it, the template has one of that name")
+                raise UpdateError(
+                    f"{path} is in the way, which git ignores; move it, the template has one of that name"
+                )
 
     def apply(self, merged: Merged, label: str) -> None:
         """Puts the result into the owner's index and working tree, which must be as committed.

@@ -94,13 +94,15 @@ def run(
         everything = workshop.committed()
         mine = {path.removeprefix(prefix): entry for path, entry in everything.items() if path.startswith(prefix)}
         agreed = workshop.read(mine[agreement.LOCK]) if agreement.LOCK in mine else None
+        if agreed is not None and not data:
+            _require_agreed(workshop.read(mine[agreement.PLACEMENT]), agreed)
 
         tell(f"Rendering {old} and {new}")
         before, after = scratch / "before", scratch / "after"
         _render(template, answers, before, carried, after, new, data, agreed)
         now = Answers.read((after / ANSWERS_FILE).read_text(encoding="utf-8"))
         _require_answers(carried, now.given, data, template.questions(new), new)
-        placement = _require_placement(before, after, agreed, data, new)
+        placement = _require_placement(before, after, data, new)
 
         tell("Merging")
         was, becomes = workshop.rendered(before), workshop.rendered(after)
@@ -244,9 +246,17 @@ def _require_answers(
             )
 
 
-def _require_placement(
-    before: Path, after: Path, agreed: str | None, data: Mapping[str, str], version: str
-) -> tuple[str, ...]:
+def _require_agreed(placement: str, agreed: str) -> None:
+    """UpdateError where an answer was changed that nobody has agreed to yet: an update would cover it up."""
+    differing = list(agreement.differences(agreement.agreed(agreed), agreement.in_force(placement)))
+    if differing:
+        raise UpdateError(
+            f"{agreement.LOCK} doesn't agree with {agreement.PLACEMENT}: {'; '.join(differing)}; "
+            "`make agree` and commit it, or give the answer back that was agreed to, before you update"
+        )
+
+
+def _require_placement(before: Path, after: Path, data: Mapping[str, str], version: str) -> tuple[str, ...]:
     """A line for each component that is placed otherwise; UpdateError where no answer was given that could mean it."""
     texts = [(folder / agreement.PLACEMENT).read_text(encoding="utf-8") for folder in (before, after)]
     was, becomes = map(agreement.placement, texts)
@@ -257,13 +267,6 @@ def _require_placement(
             f"{version} would change how tenants are held apart, and nobody said so: {'; '.join(flips)}; "
             "stay with your version, or give the answer that you want with -d"
         )
-    if agreed is not None and not data:
-        open_points = list(agreement.differences(agreement.agreed(agreed), agreement.in_force(texts[0])))
-        if open_points:
-            raise UpdateError(
-                f"{agreement.LOCK} doesn't agree with the answers: {'; '.join(open_points)}; "
-                "`make agree`, or give the answer back that was agreed to, before you update"
-            )
     return tuple(agreement.differences(was, becomes))
 
 
@@ -388,7 +391,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", metavar="VERSION", help="a version of the template (default: the newest)")
     parser.add_argument("--check", action="store_true", help="only say whether there is a newer version")
     parser.add_argument("--again", action="store_true", help="do anew what a plain `copier update` left uncommitted")
-    parser.add_argument("--branch", metavar="PREFIX", help="commit it on a new branch PREFIX/VERSION, conflicts and all")
+    parser.add_argument(
+        "--branch", metavar="PREFIX", help="commit it on a new branch PREFIX/VERSION, conflicts and all"
+    )
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there too")
     arguments = parser.parse_args(argv)
     if bad := [text for text in arguments.data if "=" not in text]:
