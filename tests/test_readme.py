@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .matrix import load
+from .matrix import Variant, every_combination, load
 from .rendering import Renderings
 from .running import copied
 
@@ -171,3 +171,45 @@ def test_ending_make_ends_the_local_cloud(repository: Path, serving: tuple["subp
     else:
         pytest.fail("the local cloud still answers")
     assert not (repository / ".local" / "environment").exists()
+
+
+def by_id(variant: Variant) -> str:
+    return variant.id
+
+
+# What a document says -> the file that it is true with.
+SAID = {
+    "AssumeRoleWithWebIdentity": "src/saas_agent/tenancy/web_identity.py",
+    "credentials function": "src/saas_agent/tenancy/token_vending.py",
+    "infra/tenant.yaml": "infra/tenant.yaml",
+    "PartiQL": "src/saas_agent/storage/table.py",
+    "LeadingKeys": "src/saas_agent/storage/table.py",
+    "s3:prefix": "src/saas_agent/storage/files.py",
+    "execution role is acme's own": "src/saas_agent/tenancy/runtime_role.py",
+    "acme's own role and resources": "src/saas_agent/tenancy/own_role.py",
+}
+DOCUMENTS = ("README.md", "AGENTS.md", "docs/isolation.md")
+
+
+@pytest.mark.parametrize("variant", list(every_combination()), ids=by_id)
+def test_the_documents_speak_of_what_is_there_and_of_nothing_else(variant: Variant, renderings: Renderings) -> None:
+    rendered = renderings[variant]
+    text = "\n".join((rendered / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+    for said, file in SAID.items():
+        assert (said in text) == (rendered / file).exists(), said
+    for file in re.findall(r"`((?:infra|src|local|tests|docs)/[\w./]+)`", text):
+        assert (rendered / file).exists(), file
+
+
+@pytest.mark.parametrize("variant", list(every_combination()), ids=by_id)
+def test_the_pictures_are_whole(variant: Variant, renderings: Renderings) -> None:
+    readme = (renderings[variant] / "README.md").read_text(encoding="utf-8")
+    sequence, flowchart = re.findall(r"(?s)```mermaid\n(.*?)```", readme)
+    # A semicolon or a hash ends a message in Mermaid.
+    assert not re.search("[;#]", sequence)
+    there = set(re.findall(r"participant (\w+) as", sequence))
+    assert set(re.findall(r"^ +(\w+)-", sequence, re.MULTILINE)) <= there
+    assert set(re.findall(r">>(\w+):", sequence)) <= there
+    nodes = set(re.findall(r"\b(\w+)(?:\[|\{\{)", flowchart))
+    used = re.findall(r"^ +(\w+)", flowchart, re.MULTILINE) + re.findall(r"[|>] (\w+)$", flowchart, re.MULTILINE)
+    assert set(used) <= nodes

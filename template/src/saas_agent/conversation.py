@@ -23,7 +23,7 @@ from saas_agent.wiring import Doors
 Event = dict[str, Any]
 """What may leave: {"type": "text", "text"}, {"type": "tool", "name"}, {"type": "done", "stop_reason"}."""
 
-AGENT_ID = "support-desk"
+AGENT_ID = "agent"
 
 _LIMITS = frozenset({"limit_turns", "limit_total_tokens", "limit_output_tokens"})
 

@@ -19,7 +19,7 @@ from saas_agent.metering.record import CANCELLED, ERROR, OK, Invocation, Operati
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_FEATURE = "support_desk"
+DEFAULT_FEATURE = "conversation"
 # A metric dimension can't be empty: this is for what is refused before its tier is known.
 UNKNOWN_TIER = "unknown"
 
