@@ -13,6 +13,8 @@ from moto.logs.models import LogsBackend, logs_backends
 _BATCH = 500
 _END = None
 _LOGGERS = ("bedrock_agentcore.app", "saas_agent")
+# What the local cloud's own parts log in this process is no runtime's.
+_NOT_THE_AGENTS = ("local", "moto", "responses", "werkzeug")
 
 
 class LogShipper:
@@ -64,11 +66,14 @@ class LogShipper:
 
 @contextmanager
 def logged_to(shipper: LogShipper) -> Iterator[None]:
-    """Have the agent's loggers write there instead of to this process's standard error.
+    """Have the agent's loggers write there instead of to this process's standard error, and its libraries' there too.
 
     Loggers belong to the process: of several agents, the last one's log gets the lines of all.
     """
     former = {}
+    rest = _ShippingHandler(shipper)
+    rest.addFilter(lambda record: not record.name.startswith((*_LOGGERS, *_NOT_THE_AGENTS)))
+    logging.getLogger().addHandler(rest)
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         former[logger] = logger.handlers
@@ -79,6 +84,7 @@ def logged_to(shipper: LogShipper) -> Iterator[None]:
     try:
         yield
     finally:
+        logging.getLogger().removeHandler(rest)
         for logger, handlers in former.items():
             logger.handlers = handlers
 

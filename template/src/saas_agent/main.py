@@ -33,6 +33,9 @@ from saas_agent.tenancy.tiers import Tier
 
 logger = logging.getLogger(__name__)
 
+# What these libraries log quotes prompts, tools' input and the text of exceptions.
+_QUOTING = ("strands", "bedrock_agentcore.memory")
+
 
 def answer(platform: wiring.Platform, payload: object, context: RequestContext) -> Iterator[Event]:
     """Answers one request. Yields `accepted` once everything is checked, then what may leave, `done` last.
@@ -77,6 +80,7 @@ def create_app(
     session: boto3 session of the execution role. fetch_keys: issuer -> JWKS. write: takes one usage line at a time.
     """
     platform = wiring.open_platform(settings, session=session, fetch_keys=fetch_keys, write=write)
+    _log_without_quotes()
     app = BedrockAgentCoreApp()
 
     @app.entrypoint
@@ -101,6 +105,21 @@ def run() -> None:
     except ConfigurationError as error:
         sys.exit(f"The agent does not start: {error}")
     app.run(port=int(os.environ.get("PORT", "8080")))
+
+
+class _WithoutQuotes(logging.Handler):
+    """Logs where a library's warning came from, and which kind of exception came with it, in place of its words."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else "none"
+        logger.log(record.levelno, "library=%s line=%d exception=%s", record.name, record.lineno, kind)
+
+
+def _log_without_quotes() -> None:
+    for name in _QUOTING:
+        library = logging.getLogger(name)
+        library.handlers, library.propagate = [_WithoutQuotes(logging.WARNING)], False
+        library.setLevel(logging.WARNING)
 
 
 def _prompt(payload: object) -> str:

@@ -1,5 +1,7 @@
 """The files' door, with a tenant's own credentials on the local cloud."""
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 import urllib3
 
@@ -56,6 +58,12 @@ def test_links_work_for_their_one_file_and_way(files: Files) -> None:
     assert urllib3.request("PUT", download, body=b"x").status == 403
     assert urllib3.request("GET", download.replace("linked.txt", "other.txt")).status == 403
     assert files.get("linked.txt") == b"through a link"
+
+
+def test_a_link_is_good_for_minutes(files: Files) -> None:
+    for link in (files.download_link("linked.txt"), files.upload_link("linked.txt")):
+        [seconds] = parse_qs(urlsplit(link).query)["X-Amz-Expires"]
+        assert 0 < int(seconds) <= 300
 
 
 def test_a_door_of_another_tenant_over_own_credentials_is_refused(stage: Stage, acme: Actor, globex: Actor) -> None:

@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 import urllib3
+from botocore.exceptions import ClientError
+from strands import Agent
 
 from local.cloud import LocalCloud
 from local.proof import tiers_to_prove, walk, worked
@@ -153,6 +155,21 @@ def test_a_denied_recall_is_an_error_and_not_an_empty_list(stage: Stage, acme: A
         with pytest.raises(Refused) as caught:
             call()
         assert caught.value.reason.code == "denied"
+
+
+def test_a_conversation_that_can_not_be_read_is_no_empty_one(
+    stage: Stage, acme: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = acme.new_session_id()
+    assert stage.ask(acme, "hello", session_id).status == 200
+    manager = stage.doors(acme).memory.session_manager(session_id)
+
+    def denied(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListEvents")
+
+    monkeypatch.setattr(manager.memory_client.gmdp_client, "list_events", denied)
+    with pytest.raises(ClientError):
+        Agent(agent_id=conversation.AGENT_ID, session_manager=manager, callback_handler=None)
 
 
 def test_a_new_session_asks_for_no_actor_but_its_own(stage: Stage, acme: Actor) -> None:

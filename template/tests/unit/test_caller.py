@@ -6,12 +6,12 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from saas_agent.errors import Refused
 from saas_agent.tenancy.session import new_session_id, require_own
 from saas_agent.tenancy.tenant import TenantContext, valid_tenant_id
-from saas_agent.tenancy.token import SigningKeys, TokenVerifier, bearer
+from saas_agent.tenancy.token import SigningKeys, TokenVerifier, bearer, fetch_keys
 from tests.unit.tokens import CLIENT, ISSUER, SUBJECT, claims, jwks, signed
 
 
@@ -122,6 +122,43 @@ def test_a_good_access_token_names_its_tenant(verifier: TokenVerifier) -> None:
 )
 def test_a_claim_that_is_off_is_refused(verifier: TokenVerifier, changed: dict[str, Any], code: str) -> None:
     assert code_of(lambda: verifier.access_token(signed(claims(**changed)))) == code
+
+
+TAGS = "https://aws.amazon.com/tags"
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        [],
+        "acme",
+        {"principal_tags": {}},
+        {"principal_tags": {"TenantId": []}},
+        {"principal_tags": {"TenantId": "acme"}},
+        {"principal_tags": {"TenantId": ["globex"]}},
+        {"principal_tags": {"TenantId": ["acme", "globex"]}},
+        {"principal_tags": {"TenantId": ["acme"], "Role": ["administrator"]}},
+        {"principal_tags": {"tenantid": ["acme"]}},
+    ],
+)
+def test_session_tags_that_are_not_exactly_the_tenants_are_refused(verifier: TokenVerifier, tags: Any) -> None:
+    assert code_of(lambda: verifier.access_token(signed(claims(**{TAGS: tags})))) == "no_tenant"
+
+
+def test_keys_of_another_type_are_none_of_the_issuers() -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    shown = jwt.algorithms.ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    odd = [{**shown, "kid": "ec"}, {"kty": "oct", "k": "c2VjcmV0", "kid": "oct", "alg": "HS256"}]
+    keys = SigningKeys(ISSUER, lambda _: {"keys": [*jwks()["keys"], *odd]})
+    assert keys.get("key-1") is not None
+    assert (keys.get("ec"), keys.get("oct")) == (None, None)
+
+
+@pytest.mark.parametrize("issuer", ["http://issuer.example", "file:///etc/hosts", "ftp://issuer.example", ""])
+def test_keys_are_fetched_over_https_alone(issuer: str) -> None:
+    with pytest.raises(ValueError, match="https"):
+        fetch_keys(issuer)
 
 
 def test_other_algorithms_are_refused(verifier: TokenVerifier) -> None:

@@ -52,6 +52,22 @@ def test_both_tokens_get_the_tenant_and_its_session_tag(handle: Handler) -> None
     assert claims(answer, "access") == {**expected, "aud": "client-1"}
 
 
+def test_the_response_is_this_functions_alone_and_the_audience_the_client_that_asks(handle: Handler) -> None:
+    asked = event(clientMetadata={"clientId": "another", "aud": "another"})
+    asked["response"] = {
+        "claimsAndScopeOverrideDetails": {
+            "accessTokenGeneration": {"claimsToAddOrOverride": {"tenant_id": "globex", "further": "claim"}},
+            "groupOverrideDetails": {"groupsToOverride": ["tenant-administrators"]},
+        },
+        "further": True,
+    }
+    answer = handle(asked, None)
+    assert set(answer["response"]) == {"claimsAndScopeOverrideDetails"}
+    assert set(answer["response"]["claimsAndScopeOverrideDetails"]) == {"accessTokenGeneration", "idTokenGeneration"}
+    assert claims(answer, "access")["aud"] == "client-1"
+    assert "further" not in claims(answer, "access")
+
+
 def test_the_rest_of_the_event_goes_back_as_it_came(handle: Handler) -> None:
     asked = event()
     answer = handle(copy.deepcopy(asked), None)
