@@ -1,6 +1,7 @@
 """The way of code and templates to a stage: on AWS and in the local cloud by the same calls."""
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -95,7 +96,7 @@ def deploy(
         platform = bring(
             cloudformation,
             f"{service}-{stage}-platform",
-            template.read_text(encoding="utf-8"),
+            _put_template(s3, bucket, region, with_snapshot(template.read_text(encoding="utf-8"))),
             {
                 **(settings or {}),
                 **names,
@@ -143,17 +144,44 @@ def stamped(template: str, outputs: Mapping[str, str]) -> str:
     return before + re.sub(r"(?m)^( {6})(\w+): .*$", value, mappings) + after
 
 
+def with_snapshot(template: str) -> str:
+    """The template, with the API's deployment named after the API's definition.
+
+    CloudFormation makes a new snapshot of an API only for a deployment that is new by its name; under the same name the
+    stage goes on with the former definition (CloudFormation, AWS::ApiGateway::Deployment).
+    """
+    definition = re.search(r"(?ms)^  Api:\n.*?(?=^  \S)", template)
+    if definition is None:
+        return template
+    digest = hashlib.sha256(definition[0].encode()).hexdigest()[:8]
+    return re.sub(r"\bApiDeployment\b", f"ApiDeployment{digest}", template)
+
+
+def _put_template(s3: Any, bucket: str, region: str, template: str) -> str:
+    """Uploads a template, which may be larger than a request; where CloudFormation finds it."""
+    key = f"templates/{hashlib.sha256(template.encode()).hexdigest()}.yaml"
+    if not _is_there(s3, bucket, key):
+        s3.put_object(Bucket=bucket, Key=key, Body=template.encode())
+    return f"https://{bucket}.s3.{region}.amazonaws.com/{key}"
+
+
 def _upload(s3: Any, bucket: str, package: Package, progress: Progress) -> None:
-    """The key tells the content, so what is there needs no second upload."""
-    try:
-        s3.head_object(Bucket=bucket, Key=package.key)
+    if _is_there(s3, bucket, package.key):
         return
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-            raise
     progress.event(f"Uploading {package.name}.zip, {len(package.content) / 1e6:.1f} MB")
     s3.put_object(Bucket=bucket, Key=package.key, Body=package.content)
     progress.say(f"Uploaded {package.name}.zip")
+
+
+def _is_there(s3: Any, bucket: str, key: str) -> bool:
+    """The key tells the content, so what is there needs no second upload."""
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -74,6 +74,7 @@ def bring(
 ) -> Deployed:
     """Brings the stack to the template, after `confirm` has seen the changes.
 
+    `template`: its text, or its address in S3, where it may be larger than a request.
     Nothing to change is success. Parameters that are not given keep the value that the stack has,
     and take the template's default in a new one. A stack whose first deployment fails is removed.
 
@@ -83,7 +84,7 @@ def bring(
         ClientError, BotoCoreError: AWS refused a call, or was not reached.
     """
     before = _ready(cloudformation, name, progress)
-    declared = cloudformation.validate_template(TemplateBody=template)["Parameters"]
+    declared = cloudformation.validate_template(**_source(template))["Parameters"]
     values = _parameter_values(name, declared, before, parameters)
     with _change_set(cloudformation, name, template, values, tags, new=before is None, progress=progress) as planned:
         if not planned.changed:
@@ -95,6 +96,10 @@ def bring(
         planned.executed = True
     _follow(cloudformation, name, planned, latest, progress)
     return _deployed(cloudformation, planned.stack_id)
+
+
+def _source(template: str) -> dict[str, str]:
+    return {"TemplateURL" if template.startswith("https://") else "TemplateBody": template}
 
 
 @dataclass
@@ -178,7 +183,7 @@ def _change_set(
         StackName=name,
         ChangeSetName=f"deploy-{uuid4().hex}",
         ChangeSetType="CREATE" if new else "UPDATE",
-        TemplateBody=template,
+        **_source(template),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
         Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
         Capabilities=["CAPABILITY_IAM"],

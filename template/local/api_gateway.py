@@ -10,7 +10,7 @@ APIs", "Lambda proxy integrations in API Gateway", and "Gateway response types" 
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -78,7 +78,7 @@ class ApiGateway:
         resource = f"arn:aws:{SERVICE}:{self._region}:{self._account}:{api_id}/{stage}/{method.verb}{path}"
         if method.authorization == "AWS_IAM":
             self._authorize(principal, resource)
-        _validate(method, request, found)
+        _validate(method, request)
         event = _event(method, request, found, principal, api_id=api_id, stage=stage, account=self._account)
         try:
             result = self._functions.invoke_for(_PRINCIPAL, resource, method.function, event)
@@ -119,16 +119,7 @@ def _find(api_id: str, stage: str, verb: str, path: str) -> tuple[Method, dict[s
     return min(matching, key=lambda match: len(match[1]))
 
 
-def _validate(method: Method, request: Request, found: Mapping[str, str]) -> None:
-    given: dict[str, Callable[[str], str | None]] = {
-        "path": found.get,
-        "query": request.args.get,
-        "header": request.headers.get,
-    }
-    missing = [name for location, name in method.parameters if not given[location](name)]
-    if missing:
-        text = f"Missing required request parameters: [{', '.join(missing)}]"
-        raise _Refused(400, "BadRequestException", text)
+def _validate(method: Method, request: Request) -> None:
     body = request.get_data()
     if not body and not method.body_required:
         return

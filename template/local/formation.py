@@ -28,6 +28,7 @@ from .rollout import (
     delete_resource,
     read_attribute,
 )
+from .sts import assume_as_service
 from .template import MAX_TEMPLATE_BYTES, Scope, TemplateError, parse, resolve_parameters
 
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -72,9 +73,11 @@ class Formation:
         self._stacks: dict[str, Stack] = {}
         self._change_sets: dict[str, _ChangeSet] = {}
         self._lock = threading.RLock()
+        self._gate: Gate | None = None
 
     def register(self, gate: Gate) -> None:
         """Answer all of CloudFormation's operations at the gate; those that are missing say so."""
+        self._gate = gate
         own: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "CreateChangeSet": self._create_change_set,
             "CreateStack": self._create_stack,
@@ -265,6 +268,7 @@ class Formation:
 
     def _create_stack(self, params: dict[str, Any]) -> dict[str, Any]:
         name = params["StackName"]
+        self._take_role(params)
         if self._current(name):
             raise ServiceError("AlreadyExistsException", f"Stack [{name}] already exists")
         plan = self._plan(self._new_stack(name), params, True)
@@ -275,6 +279,7 @@ class Formation:
 
     def _update_stack(self, params: dict[str, Any]) -> dict[str, Any]:
         plan = self._plan(self._updatable(params["StackName"]), params, False)
+        self._take_role(params)
         if not plan.changed:
             raise _validation("No updates are to be performed.")
         self._roll_out(plan)
@@ -334,6 +339,7 @@ class Formation:
         stack = self._current(params["StackName"])
         if stack is None:
             return {}
+        self._take_role(params)
         if stack.protected:
             raise _validation(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
         stack.note("DELETE_IN_PROGRESS", "User Initiated")
@@ -443,6 +449,12 @@ class Formation:
         if stack is None:
             raise _validation(f"Stack with id {name} does not exist")
         return stack
+
+    def _take_role(self, params: Mapping[str, Any]) -> None:
+        """Takes the role that CloudFormation is to work in, if it may. What it makes is not judged by that role."""
+        if self._gate is not None and (role_arn := params.get("RoleARN")):
+            name = role_arn.rpartition("/")[2]
+            assume_as_service(self._gate, name, "cloudformation.amazonaws.com", "AWSCloudFormation")
 
     def _updatable(self, name: str) -> Stack:
         stack = self._existing(name)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -45,6 +46,18 @@ class _Own:
     judges_itself: bool
 
 
+class _Moto(DomainDispatcherApplication):
+    """moto's server, without looking through moto's folders for every request."""
+
+    def __init__(self, create_app: Any) -> None:
+        super().__init__(create_app)
+        self._backends = cache(super().get_backend_for_host)
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """Which of moto's services a host name stands for."""
+        return self._backends(host)
+
+
 class Gate:
     """WSGI application: own operations and routes first, everything else goes to moto.
 
@@ -66,7 +79,7 @@ class Gate:
         self._own: dict[tuple[str, str], _Own] = {}
         self._signed: dict[str, SignedApp] = {}
         self._routes: dict[str, WsgiApp] = {}
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = _Moto(create_backend_app)
 
     def handle(self, service: str, operation: str, handler: Handler, *, judges_itself: bool = False) -> None:
         """Answer `operation` of `service` (botocore's names) with `handler` instead of moto.
@@ -115,7 +128,8 @@ class Gate:
         except SignatureError as error:
             self._record_fault(_ANONYMOUS, "unknown:unknown", error.fault)
             return _refuse_authentication("json", error.fault)
-        protocol = operations.protocol_of(claim.service)
+        # Not one of botocore's services: to look for it there takes longer than to answer.
+        protocol = "rest-json" if claim.service in self._signed else operations.protocol_of(claim.service)
         try:
             principal = self._authenticate(signed, claim)
         except SignatureError as error:

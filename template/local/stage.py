@@ -15,17 +15,16 @@ import jwt
 import urllib3
 
 from saas_agent import wiring
-from saas_agent.control_plane.onboarding import Tenants
-from saas_agent.control_plane.registry import Registry
-from saas_agent.control_plane.stack import TenantStacks
+from saas_agent.control_plane.client import AdminClient
+from saas_agent.control_plane.connection import api_url
+from saas_agent.control_plane.registry import Registry, TenantRecord
 from saas_agent.control_plane.users import Users
 from saas_agent.settings import Settings
 from saas_agent.tenancy import token
 from saas_agent.tenancy.access import TemporaryCredentials, TenantAccess, TenantSession
-from saas_agent.tenancy.placement import Place, load_placement
+from saas_agent.tenancy.placement import Place
 from saas_agent.tenancy.session import new_session_id
 from saas_agent.tenancy.tenant import TenantContext
-from saas_agent.tenancy.tiers import load_tiers
 from saas_agent.tenancy.token import ID_TOKEN_HEADER, FetchKeys, VerifiedToken
 from saas_agent.toolbox import caller_tools
 
@@ -138,9 +137,7 @@ class Stage:
         self._runtimes = session.client("bedrock-agentcore-control")
         self.users = Users(self._cognito, outputs["UserPoolId"])
         self.registry = Registry(session.client("dynamodb"), outputs["RegistryTable"])
-        service, stage = outputs["Service"], outputs["Stage"]
-        stacks = TenantStacks(session.client("cloudformation"), service, stage, outputs["ArtifactsBucket"])
-        self.tenants = Tenants(self.registry, self.users, stacks, load_tiers(), load_placement())
+        self.tenants = AdminClient(session, api_url(outputs, endpoint))
 
     def onboard(self, tenant_id: str, tier: str, email: str | None = None) -> Actor:
         """Onboards the tenant, gives its administrator a password, and signs in."""
@@ -170,7 +167,7 @@ class Stage:
 
     def home(self, tenant_id: str) -> Home:
         """Where the tenant is served, as the registry and its runtime say now."""
-        own = self.tenants.show(tenant_id).resources
+        own = self._record(tenant_id).resources
         runtime_id = own.get("RuntimeId") or self.outputs["RuntimeId"]
         runtime = self._runtimes.get_agent_runtime(agentRuntimeId=runtime_id)
         arn, environ = runtime["agentRuntimeArn"], runtime["environmentVariables"]
@@ -184,16 +181,19 @@ class Stage:
             takes_id_token=environ.get("STS_TOKEN") == "id",
         )
 
+    def _record(self, tenant_id: str) -> TenantRecord:
+        return self.registry.get(tenant_id) or self.tenants.show(tenant_id)
+
     def log_groups(self) -> list[str]:
         """The log groups of all runtimes."""
         shared = [self.outputs["RuntimeLogGroup"]] if "RuntimeLogGroup" in self.outputs else []
-        own = [record.resources.get("RuntimeLogGroup") for record in self.tenants.all()]
+        own = [record.resources.get("RuntimeLogGroup") for record in self.registry.records()]
         return shared + [group for group in own if group]
 
     def owner_of(self, arn: str) -> str | None:
         """The tenant whose own resource this is; None for what tenants share."""
         parts = set(re.split("[:/]", arn))
-        for record in self.tenants.all():
+        for record in self.registry.records():
             if any(value == arn or value in parts for key, value in record.resources.items() if key != "Tier"):
                 return record.tenant_id
         return None

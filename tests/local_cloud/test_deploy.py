@@ -15,7 +15,7 @@ from moto.moto_api._internal.models import moto_api_backend
 
 from infra import deploy as deployment
 from infra import stacks
-from infra.deploy import DeployError, deploy, table
+from infra.deploy import DeployError, deploy, table, with_snapshot
 from infra.models import model_resources
 from infra.package import Package, Packages
 from infra.progress import Progress
@@ -165,7 +165,25 @@ def test_a_new_stage_gets_both_stacks_the_code_and_the_outputs(cloud: Cloud) -> 
         found["Name"] for found in cloud.gate.operator("s3").list_buckets()["Buckets"] if ACCOUNT in found["Name"]
     ]
     stored = cloud.gate.operator("s3").list_objects_v2(Bucket=bucket)["Contents"]
-    assert {item["Key"] for item in stored} == {PACKAGES.runtime.key, PACKAGES.functions.key}
+    [template] = {item["Key"] for item in stored} - {PACKAGES.runtime.key, PACKAGES.functions.key}
+    assert re.fullmatch("templates/[0-9a-f]{64}.yaml", template)
+
+
+def test_a_changed_api_gets_a_new_deployment(cloud: Cloud) -> None:
+    resources = """Resources:
+  Api:
+    Body: {body}
+  ApiDeployment:
+    Type: AWS::ApiGateway::Deployment
+  Stage:
+    DeploymentId: !Ref ApiDeployment
+"""
+    one, same, other = (with_snapshot(resources.format(body=body)) for body in ("a", "a", "b"))
+    assert one == same
+    names = [re.findall(r"ApiDeployment\w+", text) for text in (one, other)]
+    assert [len(set(found)) for found in names] == [1, 1]
+    assert names[0] != names[1]
+    assert with_snapshot("Resources: {}") == "Resources: {}"
 
 
 def test_the_bucket_for_code_is_private_encrypted_and_versioned(cloud: Cloud) -> None:

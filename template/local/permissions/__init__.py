@@ -16,6 +16,7 @@ _SERVICES: Mapping[str, Callable[[Call, str], list[Permission]]] = {
     "bedrock-agentcore": agentcore.needed,
     "bedrock-agentcore-control": agentcore.needed_for_control,
     "bedrock-runtime": bedrock.needed,
+    "cloudformation": common.needed_for_cloudformation,
     "dynamodb": dynamodb.needed,
     "s3": s3.needed,
 }

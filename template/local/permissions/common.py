@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..operations import Call
-from .permission import Permission
+from .permission import Permission, text_context
 
 # IAM's prefix where it is not the name of botocore's service.
 _PREFIXES: Mapping[str, str] = {
@@ -17,6 +17,22 @@ _PREFIXES: Mapping[str, str] = {
 
 # IAM's action where it is not the name of the operation.
 _ACTIONS: Mapping[tuple[str, str], str] = {("lambda", "Invoke"): "InvokeFunction"}
+
+
+def needed_for_cloudformation(call: Call, account: str) -> list[Permission]:
+    """On the stack, with the role that is passed and the template that is read as the caller."""
+    params, place = call.params, f"{call.region}:{account}"
+    name, role, url = params.get("StackName"), params.get("RoleARN"), params.get("TemplateURL")
+    if name and not name.startswith("arn:"):
+        name = f"arn:aws:cloudformation:{place}:stack/{name}/*"
+    keys = text_context({"cloudformation:RoleArn": role, "cloudformation:TemplateUrl": url})
+    found = [Permission(f"cloudformation:{call.operation}", name or "*", keys)]
+    if role:
+        found.append(Permission("iam:PassRole", role, {"iam:PassedToService": "cloudformation.amazonaws.com"}))
+    if url:
+        bucket, _, key = url.removeprefix("https://").partition("/")
+        found.append(Permission("s3:GetObject", f"arn:aws:s3:::{bucket.partition('.s3.')[0]}/{key}"))
+    return found
 
 
 def needed(call: Call, account: str) -> list[Permission]:

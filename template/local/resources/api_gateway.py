@@ -16,21 +16,29 @@ Authorization = Literal["AWS_IAM", "NONE"]
 _METHODS = {"delete", "get", "patch", "post", "put"}
 _FUNCTION = re.compile(r"arn:[\w-]+:apigateway:[\w-]+:lambda:path/2015-03-31/functions/(arn:[^/]+)/invocations")
 _JSON = "application/json"
+# API Gateway developer guide, "Amazon API Gateway important notes for REST APIs".
+_IGNORED_IN_MODELS = {
+    "additionalProperties",
+    "anyOf",
+    "discriminator",
+    "example",
+    "exclusiveMinimum",
+    "oneOf",
+    "readOnly",
+}
 
 
 @dataclass(frozen=True)
 class Method:
     """A deployed method: who may call it, what it requires, and the function that answers.
 
-    path: as it was defined, with `{names}`. parameters: required (location, name) pairs where the validator looks at
-    them. schema: JSON Schema of the body, None where any body will do.
+    path: as it was defined, with `{names}`. schema: JSON Schema of the body, None where any body will do.
     """
 
     path: str
     verb: str
     authorization: Authorization
     function: str
-    parameters: tuple[tuple[str, str], ...] = ()
     schema: Mapping[str, Any] | None = None
     body_required: bool = False
 
@@ -52,13 +60,13 @@ class Api(Kind):
     """AWS::ApiGateway::RestApi whose Body is an OpenAPI 3 definition."""
 
     def create(self, place: Place, properties: Properties) -> Resource:
-        methods_of(_body(properties))
+        list(methods_of(_body(properties)))
         api_id = secrets.token_hex(5)
         APIS[api_id] = RestApi(_body(properties))
         return Resource(api_id, {"RestApiId": api_id, "RootResourceId": secrets.token_hex(5)})
 
     def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
-        methods_of(_body(properties))
+        list(methods_of(_body(properties)))
         APIS[resource.physical_id].definition = _body(properties)
         return resource
 
@@ -111,6 +119,11 @@ def methods_of(definition: Mapping[str, Any]) -> Iterator[Method]:
     Raises:
         UnsupportedChange: a part of it means something that is not known here, or a method has no function.
     """
+    if "security" in definition:
+        raise UnsupportedChange(
+            "AWS::ApiGateway::RestApi: security is defined for the whole API, which API Gateway ignores: "
+            "define it for every method"
+        )
     paths: Mapping[str, Any] = definition["paths"]
     for path, item in paths.items():
         for verb, operation in item.items():
@@ -128,16 +141,21 @@ def _method(definition: Mapping[str, Any], path: str, verb: str, operation: Mapp
     validator = operation.get(
         "x-amazon-apigateway-request-validator", definition.get("x-amazon-apigateway-request-validator")
     )
-    validates = definition.get("x-amazon-apigateway-request-validators", {})[validator] if validator else {}
+    validators = definition.get("x-amazon-apigateway-request-validators", {})
+    if validator and validator not in validators:
+        raise UnsupportedChange(f"{where} names the request validator {validator}, which is not defined")
+    validates = validators.get(validator, {})
     body = operation.get("requestBody", {}) if validates.get("validateRequestBody") else {}
     schema = body.get("content", {}).get(_JSON, {}).get("schema")
-    parameters = operation.get("parameters", []) if validates.get("validateRequestParameters") else []
+    if validates.get("validateRequestParameters"):
+        raise UnsupportedChange(f"{where} has its parameters validated, which the local cloud doesn't do")
+    if unknown := _IGNORED_IN_MODELS & set(_names(definition.get("components", {}).get("schemas", {}))):
+        raise UnsupportedChange(f"{where}: models can't have {sorted(unknown)}: API Gateway ignores them")
     return Method(
         path,
         verb.upper(),
         _authorization(definition, operation, where),
         function[1],
-        tuple((parameter["in"], parameter["name"]) for parameter in parameters if parameter.get("required")),
         # References in it are found from the definition's root.
         {"components": definition.get("components", {}), "allOf": [schema]} if schema else None,
         bool(body.get("required")),
@@ -145,7 +163,7 @@ def _method(definition: Mapping[str, Any], path: str, verb: str, operation: Mapp
 
 
 def _authorization(definition: Mapping[str, Any], operation: Mapping[str, Any], where: str) -> Authorization:
-    security = operation.get("security", definition.get("security", []))
+    security = operation.get("security", [])
     if not security:
         return "NONE"
     schemes = definition.get("components", {}).get("securitySchemes", {})
@@ -153,6 +171,15 @@ def _authorization(definition: Mapping[str, Any], operation: Mapping[str, Any], 
     if len(names) != 1 or schemes.get(names[0], {}).get("x-amazon-apigateway-authtype") != "awsSigv4":
         raise UnsupportedChange(f"{where} is authorized by {names}; the local cloud knows a scheme of awsSigv4 alone")
     return "AWS_IAM"
+
+
+def _names(schemas: Any) -> Iterator[str]:
+    """Every name of a member, at any depth."""
+    if isinstance(schemas, dict):
+        yield from schemas
+    children = schemas.values() if isinstance(schemas, dict) else schemas if isinstance(schemas, list) else ()
+    for child in children:
+        yield from _names(child)
 
 
 def _body(properties: Properties) -> Mapping[str, Any]:

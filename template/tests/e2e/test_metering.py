@@ -46,7 +46,7 @@ def test_the_ledger_is_the_log_neither_more_nor_less(cloud: LocalCloud, stage: S
     pages = stage.session.client("logs").get_paginator("filter_log_events")
     lines = [
         event["message"]
-        for page in pages.paginate(logGroupName=stage.outputs["RuntimeLogGroup"], filterPattern=MARK)
+        for page in pages.paginate(logGroupName=stage.home("acme").log_group, filterPattern=MARK)
         for event in page["events"]
     ]
     records = [read(line) for line in lines if looks_like_usage(line)]

@@ -82,6 +82,27 @@ EXECUTION: frozenset[str] = frozenset(
 On which resources, and under which conditions, is pinned in `test_stacks.py`.
 """
 
+DATA_OPERATIONS: Mapping[str, frozenset[str]] = {
+    "dynamodb": frozenset({"dynamodb:BatchWriteItem", "dynamodb:Query"}),
+    "s3": frozenset({"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucketVersions"}),
+    "exports": frozenset({"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}),
+    "memory": frozenset(
+        {
+            "bedrock-agentcore:DeleteEvent",
+            "bedrock-agentcore:ListEvents",
+            "bedrock-agentcore:ListMemoryRecords",
+            "bedrock-agentcore:ListSessions",
+        }
+    ),
+}
+"""What exporting and deleting a tenant's data takes, by component, each bound to the session's tag."""
+
+UPKEEP = frozenset({"bedrock-agentcore:BatchDeleteMemoryRecords", "bedrock-agentcore:ListActors"})
+"""What the role for calls without a condition key may do: of `NEVER`, these two alone."""
+
+STACKS = frozenset({"s3:GetBucketPolicy", "s3:ListBucket", "s3:PutBucketPolicy"})
+"""What CloudFormation's role may do with tenants' buckets that the matrix asks for: it makes and deletes them."""
+
 INVOKE = frozenset({"lambda:InvokeFunction"})
 
 ASSUME_WITH_TOKEN = frozenset({"sts:AssumeRoleWithWebIdentity", "sts:TagSession"})
@@ -101,6 +122,10 @@ def violations(documents: Documents) -> Iterator[str]:
         yield from _grants(documents.execution, EXECUTION | (INVOKE if documents.vending else set()))
     if documents.vending:
         yield from _grants(documents.vending, VENDING)
+    yield from _grants(documents.data, frozenset().union(*DATA_OPERATIONS.values()))
+    yield from _grants(documents.upkeep, UPKEEP)
+    for statement in statements(documents.data.policies):
+        yield from (f"{documents.data.name}: {statement.get('Sid')}: {text}" for text in _guards(statement))
     for statement in as_list(documents.tenant.trust["Statement"]):
         for text in _trust(statement, documents):
             yield f"{documents.tenant.name}: trust: {text}"

@@ -53,8 +53,11 @@ class Documents:
         tenants: the roles of other tenants, and the shared one where `tenant` is a tenant's own.
         execution: the role of the shared runtime, None where there is none.
         vending: the role of the credentials function, None where STS verifies the token.
+        data: the role that exports and deletes one tenant's data. upkeep: the one for the calls that have no condition
+            key. data_function: the role of the function that alone takes these two.
+        stacks: the role in which CloudFormation makes tenants' stacks, None where there are none.
         others: the remaining roles of the deployment.
-        registry, memory, table, bucket: ARNs; table and bucket are None where the variant has none.
+        exports, registry, memory, table, bucket: ARNs; table and bucket are None where the variant has none.
         models: ARNs of the models and inference profiles that the tiers may use.
         issuer: of the user pool, with `https://`.
         client_id: the audience of its tokens.
@@ -66,7 +69,12 @@ class Documents:
     tenants: tuple[Role, ...]
     execution: Role | None
     vending: Role | None
+    data: Role
+    upkeep: Role
+    data_function: Role
+    stacks: Role | None
     others: tuple[Role, ...]
+    exports: str
     registry: str
     memory: str
     table: str | None
@@ -131,11 +139,22 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
     if "CredentialsFunction" in outputs:
         function = clients("lambda").get_function_configuration(FunctionName=outputs["CredentialsFunction"])
         vending = roles.pop(function["Role"])
+
+    def functions(name: str) -> Any:
+        return clients("lambda").get_function_configuration(
+            FunctionName=f"{outputs['Service']}-{outputs['Stage']}-{name}"
+        )
+
     execution = roles.pop(outputs["ExecutionRoleArn"]) if "ExecutionRoleArn" in outputs else None
     tenant = roles.pop(home.tenant_role if home else outputs["TenantRoleArn"])
     mine = tenant.tenant or ME
     roles = {arn: role for arn, role in roles.items() if role.tenant != mine}
     tenants = [arn for arn, role in roles.items() if role.tenant or arn == outputs.get("TenantRoleArn")]
+    taken = functions("tenant-data")
+    data, upkeep = (roles.pop(taken["Environment"]["Variables"][key]) for key in ("DATA_ROLE_ARN", "UPKEEP_ROLE_ARN"))
+    stacks = None
+    if any(map(load_placement().has_own, load_placement().tiers)):
+        stacks = roles.pop(functions("tenant-stack")["Environment"]["Variables"]["STACK_ROLE_ARN"])
     partition, account = (tenant.arn.split(":")[part] for part in (1, 4))
 
     def resource(component: str, output: str) -> str | None:
@@ -163,7 +182,12 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         tenants=tuple(roles.pop(arn) for arn in tenants),
         execution=execution,
         vending=vending,
+        data=data,
+        upkeep=upkeep,
+        data_function=roles[taken["Role"]],
+        stacks=stacks,
         others=tuple(roles.values()),
+        exports=f"arn:{partition}:s3:::{outputs['ExportsBucket']}",
         registry=table(outputs["RegistryTable"]),
         memory=f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}:memory/{memory}",
         table=table(name) if name else None,

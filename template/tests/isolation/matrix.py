@@ -1,12 +1,12 @@
 """Layer two: who reaches what. Every action on data is asked for own data and for others'."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from local.iam import Request, as_list, evaluate
 
-from .allow_list import ALLOWED
+from .allow_list import ALLOWED, DATA_OPERATIONS, STACKS, UPKEEP
 from .documents import TENANT_KEY, Documents, Role, statements
 
 Context = Mapping[str, str | Sequence[str]]
@@ -103,7 +103,7 @@ TABLES: Sequence[Table] = (
     ),
     Table(
         "s3",
-        ("s3:DeleteObject", "s3:GetObject", "s3:PutObject"),
+        ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"),
         (
             Row("own", "{bucket}/tenants/acme/reports/1", allowed=True),
             Row("another tenant's", "{bucket}/tenants/globex/reports/1"),
@@ -117,7 +117,7 @@ TABLES: Sequence[Table] = (
     ),
     Table(
         "s3",
-        ("s3:ListBucket",),
+        ("s3:ListBucket", "s3:ListBucketVersions"),
         (
             Row("own", "{bucket}", {"s3:prefix": "tenants/acme/"}, allowed=True),
             Row("below the own prefix", "{bucket}", {"s3:prefix": "tenants/acme/r"}, allowed=True),
@@ -197,7 +197,7 @@ TABLES: Sequence[Table] = (
     Table("registry", ("dynamodb:Scan",), (Row("every tenant's", "{registry}"),)),
     Table(
         "s3",
-        ("s3:ListBucketVersions", "s3:PutBucketPolicy", "s3:GetBucketPolicy"),
+        ("s3:PutBucketPolicy", "s3:GetBucketPolicy"),
         (Row("every tenant's", "{bucket}"),),
     ),
     Table(
@@ -272,6 +272,7 @@ def violations(documents: Documents) -> Iterator[str]:
     for question in questions(documents):
         if _allows(documents.tenant, question, documents.me) != question.expected:
             yield f"{question}: expected {'allowed' if question.expected else 'denied'}"
+    yield from _of_data_operations(documents)
     for role in (documents.execution, documents.vending, *documents.others):
         if role is None:
             continue
@@ -286,6 +287,43 @@ def violations(documents: Documents) -> Iterator[str]:
             mine = question.row.allowed and question.component != "model"
             if mine and _allows(role, question, documents.me, caller):
                 yield f"{role.name} as {caller}: {question}: expected denied"
+
+
+def _of_data_operations(documents: Documents) -> Iterator[str]:
+    """The roles that export, delete and keep house: of a tenant's data each reaches what it is there for."""
+    everybody = [
+        [
+            replace(question, caller=caller)
+            for question in questions(seen)
+            if question.caller == "acme"
+            for caller in CALLERS
+        ]
+        for seen in (documents, replace(documents, bucket=documents.exports))
+    ]
+    asked = [question for question in everybody[0] if question.component in ("dynamodb", "memory", "s3")]
+    exports = [replace(question, component="exports") for question in everybody[1] if question.component == "s3"]
+    for question in (*asked, *exports):
+        wanted = (
+            question.row.allowed
+            and question.caller == "acme"
+            and question.action in DATA_OPERATIONS[question.component]
+            and "bedrock-agentcore:namespace" not in question.row.context
+        )
+        # Tables, buckets and memories of tenants' own are known by how they are named: by one more letter too.
+        named = documents.tenant.tenant is not None
+        near = named and ("}2" in question.row.resource or "/index/" in question.row.resource)
+        if not near and _allows(documents.data, question, documents.me) != wanted:
+            yield f"{documents.data.name}: {question}: expected {'allowed' if wanted else 'denied'}"
+        kept = question.action in UPKEEP
+        if _allows(documents.upkeep, question, documents.me) != kept:
+            yield f"{documents.upkeep.name}: {question}: expected {'allowed' if kept else 'denied'}"
+        managed = question.component == "s3" and question.action in STACKS
+        if documents.stacks and not managed and _allows(documents.stacks, question, documents.me):
+            yield f"{documents.stacks.name}: {question}: expected denied"
+    for role in (documents.tenant, documents.execution, documents.vending, *documents.tenants, *documents.others):
+        for question in exports if role else ():
+            if role and _allows(role, question, documents.me):
+                yield f"{role.name}: {question} of the exports: expected denied"
 
 
 def _is_for_tenants_alone(question: Question, role: Role, documents: Documents) -> bool:

@@ -47,6 +47,7 @@ def mutants(documents: Documents) -> list[Mutant]:
         *_with_a_further_statement(documents),
         *_of_tenant_trust(documents),
         *_of_the_roles_around(documents),
+        *_of_data_operations(documents),
     ]
 
 
@@ -280,6 +281,30 @@ def _of_the_roles_around(documents: Documents) -> Iterator[Mutant]:
         for change, changed in _changes_around(role, documents):
             changes: dict[str, Any] = {name: changed}
             yield Mutant(f"{name} role: {change}", replace(documents, **changes), "verdict")
+
+
+def _of_data_operations(documents: Documents) -> Iterator[Mutant]:
+    # Their statements name the tenant by the session's tag in every variant.
+    shared = replace(documents, tenant=replace(documents.tenant, tenant=None))
+    for number, original in enumerate(statements(documents.data.policies)):
+        for change in (_without_a_condition, _with_a_wider_value):
+            for name, changed, seen in change(deepcopy(dict(original)), shared):
+                role = _replace_statement(documents.data, number, changed)
+                label = f"data role: {original['Sid']} {number}: {name}"
+                yield Mutant(label, replace(documents, data=role), seen)
+    for name, role in (("data", documents.data), ("upkeep", documents.upkeep)):
+        account = {"AWS": f"arn:aws:iam::{documents.account}:root"}
+        actions = ["sts:AssumeRole", "sts:TagSession"] if name == "data" else ["sts:AssumeRole"]
+        changes: dict[str, Any] = {name: _trusting(role, account, actions)}
+        yield Mutant(f"{name} role: trusts the account", replace(documents, **changes), "verdict")
+    for name, action in (
+        ("reads events", "bedrock-agentcore:ListEvents"),
+        ("reads records", "bedrock-agentcore:GetMemoryRecord"),
+    ):
+        statement = {"Effect": "Allow", "Action": action, "Resource": documents.memory}
+        yield Mutant(
+            f"upkeep role: {name}", replace(documents, upkeep=_add_statement(documents.upkeep, statement)), "verdict"
+        )
 
 
 def _changes_around(role: Role, documents: Documents) -> Iterator[tuple[str, Role]]:

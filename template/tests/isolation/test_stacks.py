@@ -17,7 +17,7 @@ from local.iam import as_list
 from local.stage import Stage
 from saas_agent.tenancy.placement import load_placement
 
-from .allow_list import EXECUTION
+from .allow_list import ALLOWED, EXECUTION
 
 Template = Mapping[str, Any]
 
@@ -73,13 +73,194 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow sqs:SendMessage on LedgerDeadLetters.Arn",
         }
     ),
+    "AdminApiRole": frozenset(
+        {
+            "Allow dynamodb:GetItem dynamodb:PutItem dynamodb:Scan dynamodb:UpdateItem on RegistryTable.Arn",
+            "Allow dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem on OperationsTable.Arn",
+            "Allow states:GetExecutionHistory on "
+            "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Workflow.Name}:*",
+            "Allow states:StartExecution on Workflow",
+        }
+    ),
+    "DiscoveryRole": frozenset(
+        {
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+        }
+    ),
+    "WorkflowRole": frozenset(
+        {
+            "Allow events:PutEvents on EventBus.Arn",
+            "Allow lambda:InvokeFunction on TenantStateFunction.Arn TenantUsersFunction.Arn TenantDataFunction.Arn",
+            "Allow lambda:InvokeFunction on TenantStateFunction.Arn TenantUsersFunction.Arn "
+            "TenantDataFunction.Arn TenantStackFunction.Arn",
+            "trusts states.amazonaws.com: sts:AssumeRole if ArnEquals aws:SourceArn "
+            "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${Service}-${Stage}-tenants "
+            "if StringEquals aws:SourceAccount AWS::AccountId",
+        }
+    ),
+    "TenantStateRole": frozenset(
+        {
+            "Allow dynamodb:DeleteItem dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem on RegistryTable.Arn",
+            "Allow dynamodb:GetItem dynamodb:UpdateItem on OperationsTable.Arn",
+        }
+    ),
+    "TenantUsersRole": frozenset(
+        {
+            "Allow cognito-idp:AdminAddUserToGroup cognito-idp:AdminCreateUser cognito-idp:AdminDeleteUser "
+            "cognito-idp:AdminGetUser cognito-idp:AdminUserGlobalSignOut cognito-idp:ListUsers on UserPool.Arn",
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+        }
+    ),
+    "TenantDataRole": frozenset(
+        {
+            "Allow cloudformation:DescribeStacks on "
+            "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:"
+            "stack/${Service}-${Stage}-tenant-*/*",
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+            "Allow sts:AssumeRole on MemoryUpkeepRole.Arn",
+            "Allow sts:AssumeRole sts:TagSession on DataOperationsRole.Arn",
+        }
+    ),
+    "DataOperationsRole": frozenset(
+        {
+            "Allow bedrock-agentcore:DeleteEvent bedrock-agentcore:ListEvents bedrock-agentcore:ListSessions "
+            "on Memory.MemoryArn if Null aws:PrincipalTag/TenantId false if StringLike "
+            "bedrock-agentcore:actorId ${aws:PrincipalTag/TenantId}:*",
+            "Allow bedrock-agentcore:DeleteEvent bedrock-agentcore:ListEvents bedrock-agentcore:ListSessions "
+            "on arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_* if Null "
+            "aws:PrincipalTag/TenantId false if StringLike bedrock-agentcore:actorId "
+            "${aws:PrincipalTag/TenantId}:*",
+            "Allow bedrock-agentcore:ListMemoryRecords on Memory.MemoryArn if Null aws:PrincipalTag/TenantId "
+            "false if Null bedrock-agentcore:namespace true if StringLike bedrock-agentcore:namespacePath "
+            "/actors/${aws:PrincipalTag/TenantId}:*",
+            "Allow bedrock-agentcore:ListMemoryRecords on "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_* if Null "
+            "aws:PrincipalTag/TenantId false if Null bedrock-agentcore:namespace true if StringLike "
+            "bedrock-agentcore:namespacePath /actors/${aws:PrincipalTag/TenantId}:*",
+            "Allow dynamodb:BatchWriteItem dynamodb:Query on Table.Arn "
+            "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${Service}-${Stage}-tenant-* "
+            "if ForAllValues:StringEquals dynamodb:LeadingKeys TENANT#${aws:PrincipalTag/TenantId} if Null "
+            "aws:PrincipalTag/TenantId false if Null dynamodb:LeadingKeys false",
+            "Allow dynamodb:BatchWriteItem dynamodb:Query on Table.Arn if ForAllValues:StringEquals "
+            "dynamodb:LeadingKeys TENANT#${aws:PrincipalTag/TenantId} if Null aws:PrincipalTag/TenantId false "
+            "if Null dynamodb:LeadingKeys false",
+            "Allow dynamodb:BatchWriteItem dynamodb:Query on "
+            "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${Service}-${Stage}-tenant-* "
+            "if ForAllValues:StringEquals dynamodb:LeadingKeys TENANT#${aws:PrincipalTag/TenantId} if Null "
+            "aws:PrincipalTag/TenantId false if Null dynamodb:LeadingKeys false",
+            "Allow s3:DeleteObject s3:GetObject s3:PutObject on ExportsBucket.Arn "
+            "/tenants/${aws:PrincipalTag/TenantId}/* if Null aws:PrincipalTag/TenantId false",
+            "Allow s3:DeleteObjectVersion s3:GetObject on Bucket.Arn /tenants/${aws:PrincipalTag/TenantId}/* "
+            "arn:${AWS::Partition}:s3:::"
+            "4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-????????????"
+            "/tenants/${!aws:PrincipalTag/TenantId}/* if Null "
+            "aws:PrincipalTag/TenantId false",
+            "Allow s3:DeleteObjectVersion s3:GetObject on Bucket.Arn /tenants/${aws:PrincipalTag/TenantId}/* "
+            "if Null aws:PrincipalTag/TenantId false",
+            "Allow s3:DeleteObjectVersion s3:GetObject on "
+            "arn:${AWS::Partition}:s3:::"
+            "4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-????????????"
+            "/tenants/${!aws:PrincipalTag/TenantId}/* if Null "
+            "aws:PrincipalTag/TenantId false",
+            "Allow s3:ListBucket on ExportsBucket.Arn if Null aws:PrincipalTag/TenantId false if StringLike "
+            "s3:prefix tenants/${aws:PrincipalTag/TenantId}/*",
+            "Allow s3:ListBucketVersions on Bucket.Arn arn:${AWS::Partition}:s3:::"
+            "4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-????????????"
+            " if "
+            "Null aws:PrincipalTag/TenantId false if StringLike s3:prefix "
+            "tenants/${aws:PrincipalTag/TenantId}/*",
+            "Allow s3:ListBucketVersions on Bucket.Arn if Null aws:PrincipalTag/TenantId false if StringLike "
+            "s3:prefix tenants/${aws:PrincipalTag/TenantId}/*",
+            "Allow s3:ListBucketVersions on arn:${AWS::Partition}:s3:::"
+            "4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-????????????"
+            " if Null "
+            "aws:PrincipalTag/TenantId false if StringLike s3:prefix tenants/${aws:PrincipalTag/TenantId}/*",
+            "trusts TenantDataRole.Arn: sts:AssumeRole sts:TagSession if ForAllValues:StringEquals aws:TagKeys "
+            "TenantId if StringLike aws:RequestTag/TenantId ?*",
+        }
+    ),
+    "MemoryUpkeepRole": frozenset(
+        {
+            "Allow bedrock-agentcore:BatchDeleteMemoryRecords bedrock-agentcore:ListActors on Memory.MemoryArn",
+            "Allow bedrock-agentcore:BatchDeleteMemoryRecords bedrock-agentcore:ListActors on "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_*",
+            "trusts TenantDataRole.Arn: sts:AssumeRole",
+        }
+    ),
+    "TenantStackRole": frozenset(
+        {
+            "Allow cloudformation:CreateStack cloudformation:UpdateStack on "
+            "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:stack/${Service}-${Stage}-tenant-*/*"
+            " if ArnEquals cloudformation:RoleArn StackRole.Arn if StringEquals cloudformation:TemplateUrl "
+            "https://${ArtifactsBucket}.s3.${AWS::Region}.${AWS::URLSuffix}/templates/tenant.yaml",
+            "Allow cloudformation:DeleteStack on "
+            "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:stack/${Service}-${Stage}-tenant-*/*"
+            " if ArnEquals cloudformation:RoleArn StackRole.Arn",
+            "Allow cloudformation:DescribeStacks cloudformation:TagResource "
+            "cloudformation:UpdateTerminationProtection on "
+            "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:"
+            "stack/${Service}-${Stage}-tenant-*/*",
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+            "Allow iam:PassRole on StackRole.Arn if StringEquals iam:PassedToService cloudformation.amazonaws.com",
+            "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:PutRetentionPolicy logs:PutSubscriptionFilter "
+            "on "
+            "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/bedrock-agentcore/runtimes/t_*",
+            "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
+            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/templates/tenant.yaml",
+        }
+    ),
+    "StackRole": frozenset(
+        {
+            "Allow bedrock-agentcore:CreateAgentRuntime bedrock-agentcore:CreateAgentRuntimeEndpoint "
+            "bedrock-agentcore:CreateWorkloadIdentity bedrock-agentcore:DeleteAgentRuntime "
+            "bedrock-agentcore:DeleteAgentRuntimeEndpoint bedrock-agentcore:DeleteWorkloadIdentity "
+            "bedrock-agentcore:GetAgentRuntime bedrock-agentcore:GetAgentRuntimeEndpoint "
+            "bedrock-agentcore:GetWorkloadIdentity bedrock-agentcore:ListTagsForResource "
+            "bedrock-agentcore:TagResource bedrock-agentcore:UntagResource "
+            "bedrock-agentcore:UpdateAgentRuntime on "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:runtime/* "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:workload-identity-directory/*",
+            "Allow bedrock-agentcore:CreateMemory bedrock-agentcore:DeleteMemory bedrock-agentcore:GetMemory "
+            "bedrock-agentcore:ListTagsForResource bedrock-agentcore:TagResource "
+            "bedrock-agentcore:UntagResource bedrock-agentcore:UpdateMemory on "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/*",
+            "Allow dynamodb:CreateTable dynamodb:DeleteTable dynamodb:DescribeContinuousBackups "
+            "dynamodb:DescribeContributorInsights dynamodb:DescribeKinesisStreamingDestination "
+            "dynamodb:DescribeTable dynamodb:DescribeTimeToLive dynamodb:GetResourcePolicy "
+            "dynamodb:ListTagsOfResource dynamodb:TagResource dynamodb:UntagResource "
+            "dynamodb:UpdateContinuousBackups dynamodb:UpdateTable on "
+            "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${Service}-${Stage}-tenant-*",
+            "Allow iam:CreateRole iam:DeleteRolePolicy iam:PutRolePermissionsBoundary iam:PutRolePolicy on "
+            "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/* if ArnEquals "
+            "iam:PermissionsBoundary TenantBoundary",
+            "Allow iam:DeleteRole iam:GetRole iam:GetRolePolicy iam:ListAttachedRolePolicies "
+            "iam:ListRolePolicies iam:ListRoleTags iam:TagRole iam:UntagRole iam:UpdateAssumeRolePolicy "
+            "iam:UpdateRole iam:UpdateRoleDescription on "
+            "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/*",
+            "Allow iam:PassRole on "
+            "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/* if StringEquals "
+            "iam:PassedToService bedrock-agentcore.amazonaws.com",
+            "Allow s3:CreateBucket s3:DeleteBucket s3:DeleteBucketPolicy s3:GetBucketOwnershipControls "
+            "s3:GetBucketPolicy s3:GetBucketPublicAccessBlock s3:GetBucketTagging s3:GetBucketVersioning "
+            "s3:GetEncryptionConfiguration s3:GetLifecycleConfiguration s3:ListBucket "
+            "s3:PutBucketOwnershipControls s3:PutBucketPolicy s3:PutBucketPublicAccessBlock "
+            "s3:PutBucketTagging s3:PutBucketVersioning s3:PutEncryptionConfiguration "
+            "s3:PutLifecycleConfiguration on arn:${AWS::Partition}:s3:::4(-(2(/(AWS::StackId))))-*",
+            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey}",
+            "trusts cloudformation.amazonaws.com: sts:AssumeRole",
+        }
+    ),
 }
 """What each role may do and who may take it, by its name in the templates; see `grants` for the form.
 
 A function's role needs no line for its own log group, nor for being Lambda's. A Deny that stands here must be there.
 """
 
+_METHODS = "from arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/${ApiStage}"
+
 FROM_OUTSIDE: Mapping[str, str] = {
+    "AdminApiPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/*",
+    "DiscoveryPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/GET/discovery/*",
     "PreTokenPermission": "cognito-idp.amazonaws.com of AWS::AccountId from UserPool.Arn",
     "LedgerPermission": "logs.amazonaws.com of AWS::AccountId from "
     f"arn:${{AWS::Partition}}:logs:${{AWS::Region}}:${{AWS::AccountId}}:{_LOG_STREAMS}*:*",
@@ -146,6 +327,11 @@ AT_MOST: Mapping[str, Mapping[str, int]] = {
 """Numbers that every resource of a type has."""
 
 _SESSION_SECONDS = 3600
+# Attached to nobody: a permissions boundary, which takes away and gives nothing.
+_BOUNDARY = ("AWS::IAM::ManagedPolicy", {"PolicyDocument"})
+_BOUNDED = EXECUTION.union(*ALLOWED.values())
+# A copy, deleted for good when its tenant is, and never overwritten.
+_UNVERSIONED = ("ExportsBucket", "VersioningConfiguration.Status")
 _HERE = "tests/isolation/test_stacks.py"
 
 
@@ -272,6 +458,8 @@ def _role(template: Template, name: str, role: Mapping[str, Any]) -> Iterator[st
     for line in sorted(allowed - held):
         if line.startswith("Deny") and (name != TENANT_ROLE or _is_a_runtimes(template, name)):
             yield f"{name}: gone: {line!r}"
+    if "TenantId" in template.get("Parameters", {}) and text(role.get("PermissionsBoundary")) != "TenantBoundaryArn":
+        yield f"{name}: no boundary to what a role of a tenant's stack may do"
     if "ManagedPolicyArns" in role:
         yield f"{name}: managed policies hold what nobody listed; write out what is needed"
     if role.get("MaxSessionDuration", _SESSION_SECONDS) > _SESSION_SECONDS:
@@ -281,6 +469,11 @@ def _role(template: Template, name: str, role: Mapping[str, Any]) -> Iterator[st
 def _resource(name: str, resource: Mapping[str, Any]) -> Iterator[str]:
     kind, properties = resource["Type"], resource.get("Properties", {})
     if kind in ("AWS::IAM::Role", "AWS::IAM::Policy"):
+        return
+    if (kind, properties.keys()) == _BOUNDARY:
+        for statement in properties["PolicyDocument"]["Statement"]:
+            for action in set(as_list(statement.get("Action", "NotAction"))) - _BOUNDED:
+                yield f"{name}: {action} is more than an agent ever does"
         return
     if kind == "AWS::Lambda::Permission":
         who = " ".join(
@@ -314,6 +507,7 @@ def _settings(template: Template) -> Iterator[str]:
         kind, properties = resource["Type"], resource.get("Properties", {})
         for path, value in SETTINGS.get(kind, {}).items():
             found = _shown(_at(properties, path))
+            value = None if (name, path) == _UNVERSIONED else value
             if found not in (value if isinstance(value, tuple) else (value,)):
                 yield f"{name}: {path} is {found!r}; expected {value!r}"
         for path, allowed in NOTHING_BUT.get(kind, {}).items():
@@ -507,7 +701,12 @@ def _weaker(template: Template) -> Iterator[tuple[str, Template]]:
         if resource["Type"] == "AWS::BedrockAgentCore::Runtime" and "TenantId" in template.get("Parameters", {}):
             for path in (f"{_JWT}.CustomClaims", f"{_JWT}.CustomClaims.0.AuthorizingClaimMatchValue"):
                 yield f"{name}: without {path}", _set(template, name, path, None)
+        if resource["Type"] == "AWS::IAM::ManagedPolicy":
+            path = "PolicyDocument.Statement.0.Action"
+            yield f"{name}: a further action", _set(template, name, path, ["sts:AssumeRole"])
         if resource["Type"] == "AWS::IAM::Role":
+            if "TenantId" in template.get("Parameters", {}):
+                yield f"{name}: without boundary", _set(template, name, "PermissionsBoundary", None)
             yield from _weaker_role(template, name)
 
 

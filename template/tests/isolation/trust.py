@@ -63,7 +63,8 @@ def attempts(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
         ]
     for attempt in on_tenant:
         yield documents.tenant, attempt
-    for role in (documents.execution, documents.vending, *documents.others):
+    yield from _on_data_operations(documents)
+    for role in (documents.execution, documents.vending, documents.stacks, *documents.others):
         if role is not None:
             for attempt in (_token(documents), *_strangers(documents)):
                 yield role, replace(attempt, tags={}, allowed=False)
@@ -71,6 +72,23 @@ def attempts(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
         yield documents.execution, _runtime(documents, documents.account, allowed=True)
         yield documents.execution, _runtime(documents, OTHER_ACCOUNT)
         yield documents.execution, _runtime(documents, None)
+
+
+def _on_data_operations(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
+    """The data function alone takes the roles that reach tenants' data: one as a tenant, and one as itself."""
+    function = documents.data_function
+    caller = {"principal": function.session(), "principal_role": function.arn}
+    tags, context = {"TenantId": documents.me}, {"sts:RoleSessionName": documents.me}
+    as_tenant = Attempt("the data function", "sts:AssumeRole", caller, tags, context, allowed=True)
+    as_itself = replace(as_tenant, tags={})
+    strangers = [attempt for attempt in _strangers(documents) if not _is_session_of(function, attempt)]
+    for attempt in (as_tenant, *_altered_tags(as_tenant), replace(_token(documents), allowed=False), *strangers):
+        yield documents.data, attempt
+    for attempt in (as_itself, replace(as_tenant, name="the data function with a tag", allowed=False), *strangers):
+        yield documents.upkeep, attempt
+    if documents.stacks:
+        service = {"service": "cloudformation.amazonaws.com"}
+        yield documents.stacks, Attempt("CloudFormation", "sts:AssumeRole", service, allowed=True)
 
 
 def _is_session_of(role: Role, attempt: Attempt) -> bool:

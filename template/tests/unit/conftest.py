@@ -5,13 +5,13 @@ from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from saas_agent.control_plane.registry import Registry
-from saas_agent.control_plane.states import Status
 from saas_agent.control_plane.users import ADMINISTRATORS, User, Users
 
-TABLE = "registry"
+from .registry_tables import REGISTRY, onboard, tables
+
+TABLE = REGISTRY
 
 
 class OnceSession:
@@ -34,30 +34,16 @@ def _clients() -> OnceSession:
 
 @pytest.fixture
 def session(_clients: OnceSession) -> Iterator[OnceSession]:
-    """AWS with an empty registry table."""
-    with mock_aws():
-        _clients.client("dynamodb").create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-        )
+    """AWS with the control plane's tables, empty."""
+    with tables(_clients.client("dynamodb")):
         yield _clients
 
 
 @pytest.fixture
 def registry(session: OnceSession) -> Registry:
     """The registry, with acme, an active basic tenant."""
-    registry = Registry(session.client("dynamodb"), TABLE)
-    record = registry.create("acme", tier="basic", name="Acme", admin="ann@acme.example")
-    registry.move(record, Status.ACTIVE)
-    return registry
+    onboard(session.client("dynamodb"))
+    return Registry(session.client("dynamodb"), TABLE)
 
 
 class UserPool:

@@ -14,6 +14,7 @@ from saas_agent.functions import pre_token_hub
 from saas_agent.functions.pre_token import Handler, NoToken
 from saas_agent.tenancy.placement import Placement, load_placement
 from tests.unit.conftest import TABLE, OnceSession, UserPool, put
+from tests.unit.registry_tables import onboard
 
 ANN = "ann@acme.example"
 
@@ -89,8 +90,8 @@ def test_the_tenant_is_the_provider_and_the_groups_are_the_tenants(handle: Handl
 
 
 @pytest.mark.parametrize("name", ["custom:tenant_id", "tenant_id", "custom:tenant", "name", "email"])
-def test_no_attribute_names_the_tenant(handle: Handler, pool: Pool, name: str, registry: Registry) -> None:
-    registry.move(registry.create("globex", tier="basic", name="G", admin="bob@globex.example"), Status.ACTIVE)
+def test_no_attribute_names_the_tenant(handle: Handler, pool: Pool, name: str, session: OnceSession) -> None:
+    onboard(session.client("dynamodb"), "globex")
     answer = details(handle(event(pool, attributes={name: "globex"}), None))
     assert answer["accessTokenGeneration"]["claimsToAddOrOverride"]["tenant_id"] == "acme"
 
@@ -138,10 +139,10 @@ def test_malformed_identities_are_nobodys(handle: Handler, pool: Pool, written: 
     ],
 )
 def test_an_identity_that_is_not_as_cognito_writes_it_is_nobodys(
-    handle: Handler, pool: Pool, registry: Registry, changed: dict[str, Any]
+    handle: Handler, pool: Pool, session: OnceSession, changed: dict[str, Any]
 ) -> None:
     for tenant in ("globex", "acme2"):
-        registry.move(registry.create(tenant, tier="basic", name="G", admin="bob@x.example"), Status.ACTIVE)
+        onboard(session.client("dynamodb"), tenant)
     with pytest.raises(NoToken):
         handle(event(pool, [identity(pool.subject, **changed)]), None)
 
@@ -196,9 +197,9 @@ def test_who_lost_the_group_there_is_no_administrator_here(handle: Handler, pool
 
 
 def test_a_pool_with_another_tenants_users_is_not_the_tenants(
-    handle: Handler, pool: Pool, session: OnceSession, registry: Registry
+    handle: Handler, pool: Pool, session: OnceSession
 ) -> None:
-    registry.move(registry.create("globex", tier="basic", name="G", admin="bob@globex.example"), Status.ACTIVE)
+    onboard(session.client("dynamodb"), "globex")
     other = Pool(session, "globex", "bob@globex.example")
     # The registry's item of acme leads to globex's pool, and the user is Bob.
     put(session, "resources", {"M": {"UserPoolId": {"S": other.id}}})

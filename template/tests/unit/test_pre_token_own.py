@@ -10,6 +10,7 @@ from saas_agent.errors import ConfigurationError
 from saas_agent.functions import pre_token_own
 from saas_agent.functions.pre_token import NoToken
 from tests.unit.conftest import TABLE, OnceSession, put
+from tests.unit.registry_tables import onboard
 
 ENVIRON = {"REGISTRY_TABLE": TABLE, "TENANT_ID": "acme"}
 
@@ -35,8 +36,7 @@ def test_the_tenant_is_the_one_of_the_stack(session: OnceSession, registry: Regi
 
 @pytest.mark.parametrize("value", ["globex", "", None, "acme ", "ACME"])
 def test_a_user_of_another_tenant_is_in_the_wrong_pool(session: OnceSession, registry: Registry, value: object) -> None:
-    globex = registry.create("globex", tier="basic", name="Globex", admin="bob@globex.example")
-    registry.move(globex, Status.ACTIVE)
+    onboard(session.client("dynamodb"), "globex")
     with pytest.raises(NoToken):
         pre_token_own.create(ENVIRON, session)(event(**{"custom:tenant_id": value}), None)
 

@@ -12,6 +12,7 @@ from saas_agent.control_plane.users import ADMINISTRATORS
 from saas_agent.errors import ConfigurationError
 from saas_agent.functions import users_own
 from tests.unit.conftest import TABLE, OnceSession, UserPool, put
+from tests.unit.registry_tables import onboard
 from tests.unit.tokens import CLIENT, ISSUER, claims, jwks, signed
 
 OWN_ISSUER = f"{ISSUER}own"
@@ -40,7 +41,7 @@ class Office:
 
     def __init__(self, session: OnceSession, registry: Registry) -> None:
         self.session = Watched(session)
-        registry.move(registry.create("globex", tier="premium", name="G", admin="bob@globex.example"), Status.ACTIVE)
+        onboard(session.client("dynamodb"), "globex", "premium")
         self.hub = UserPool(session, "hub")
         self.pools = {name: UserPool(session, name) for name in ("acme", "globex")}
         self.users = {

@@ -11,6 +11,7 @@ from saas_agent.control_plane.users import ADMINISTRATORS
 from saas_agent.errors import ConfigurationError
 from saas_agent.functions import users_shared
 from tests.unit.conftest import TABLE, OnceSession, UserPool, put
+from tests.unit.registry_tables import onboard
 from tests.unit.tokens import CLIENT, ISSUER, claims, jwks, signed
 
 
@@ -74,8 +75,8 @@ def test_a_token_of_a_tenant_that_was_suspended_since_is_refused(office: Office,
     assert office.get()[1]["error"]["code"] == "tenant_not_active"
 
 
-def test_a_token_that_names_another_tenant_than_its_user_is_of_is_refused(office: Office, registry: Registry) -> None:
-    registry.move(registry.create("globex", tier="basic", name="G", admin="bob@globex.example"), Status.ACTIVE)
+def test_a_token_that_names_another_tenant_than_its_user_is_of_is_refused(office: Office, session: OnceSession) -> None:
+    onboard(session.client("dynamodb"), "globex")
     assert office.get(tenant_id="globex")[0] == 401
 
 

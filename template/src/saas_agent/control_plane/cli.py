@@ -16,12 +16,13 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from saas_agent import configuration
+from saas_agent.control_plane.client import AdminClient, Change, Operation
 from saas_agent.control_plane.connection import Connection, connect, connect_local, explain
 from saas_agent.control_plane.errors import ControlPlaneError
-from saas_agent.control_plane.onboarding import Change, Tenants
+from saas_agent.control_plane.operations import utc_now
 from saas_agent.control_plane.progress import waiting
 from saas_agent.control_plane.redrive import redrive
-from saas_agent.control_plane.registry import Registry, TenantRecord, utc_now
+from saas_agent.control_plane.registry import TenantRecord
 from saas_agent.control_plane.report import (
     Bill,
     BillLine,
@@ -32,15 +33,12 @@ from saas_agent.control_plane.report import (
     reconcile,
     usage_report,
 )
-from saas_agent.control_plane.stack import TenantStacks
 from saas_agent.control_plane.states import Status
-from saas_agent.control_plane.users import Users
 from saas_agent.errors import ConfigurationError
 from saas_agent.metering.ledger import NOBODY, LedgerReader, Row
 from saas_agent.metering.rates import RateCard
 from saas_agent.metering.record import plain
 from saas_agent.tenancy.placement import load_placement
-from saas_agent.tenancy.tiers import load_tiers
 
 Command = Callable[[argparse.Namespace, Connection], None]
 
@@ -74,19 +72,24 @@ def _connect(arguments: argparse.Namespace) -> Connection:
     return connect(placement.service, placement.region, arguments.stage or DEFAULT_STAGE)
 
 
-def _tenants(connection: Connection) -> Tenants:
+def _api(arguments: argparse.Namespace, connection: Connection) -> AdminClient:
     with waiting("Looking up the platform", sys.stderr):
-        registry = Registry(connection.client("dynamodb"), connection.output("RegistryTable"))
-        users = Users(connection.client("cognito-idp"), connection.output("UserPoolId"))
-        bucket = connection.output("ArtifactsBucket")
-        stacks = TenantStacks(connection.client("cloudformation"), connection.service, connection.stage, bucket)
-    return Tenants(registry, users, stacks, tuple(load_tiers()), load_placement())
+        url = connection.api_url
+    return AdminClient(connection.session, url, tell=_nothing if arguments.output == "json" else _tell_step)
+
+
+def _tell_step(operation: Operation, step: str) -> None:
+    line = f"  {step}" if step else f"{operation.kind} of {operation.tenant_id}: {operation.operation_id}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def _nothing(_operation: Operation, _step: str) -> None: ...
 
 
 def _onboard(arguments: argparse.Namespace, connection: Connection) -> None:
-    tenants = _tenants(connection)
+    api = _api(arguments, connection)
     with waiting(f"Onboarding {arguments.tenant_id}", sys.stderr):
-        change = tenants.onboard(
+        change = api.onboard(
             arguments.tenant_id,
             tier=arguments.tier,
             admin=arguments.admin,
@@ -98,23 +101,98 @@ def _onboard(arguments: argparse.Namespace, connection: Connection) -> None:
 
 
 def _suspend(arguments: argparse.Namespace, connection: Connection) -> None:
-    tenants = _tenants(connection)
+    api = _api(arguments, connection)
     with waiting(f"Suspending {arguments.tenant_id} and signing out its users", sys.stderr):
-        change = tenants.suspend(arguments.tenant_id)
+        change = api.suspend(arguments.tenant_id)
     _tell(change, "suspended", arguments.output)
 
 
 def _resume(arguments: argparse.Namespace, connection: Connection) -> None:
-    tenants = _tenants(connection)
+    api = _api(arguments, connection)
     with waiting(f"Resuming {arguments.tenant_id}", sys.stderr):
-        change = tenants.resume(arguments.tenant_id)
+        change = api.resume(arguments.tenant_id)
     _tell(change, "resumed", arguments.output)
 
 
+def _set_tier(arguments: argparse.Namespace, connection: Connection) -> None:
+    api = _api(arguments, connection)
+    with waiting(f"Giving {arguments.tenant_id} the tier {arguments.tier}", sys.stderr):
+        change = api.set_tier(arguments.tenant_id, arguments.tier)
+    _tell(change, "updated", arguments.output)
+
+
+def _export(arguments: argparse.Namespace, connection: Connection) -> None:
+    api = _api(arguments, connection)
+    with waiting(f"Exporting {arguments.tenant_id}", sys.stderr):
+        change = api.export(arguments.tenant_id)
+    _tell(change, "exported", arguments.output)
+    if arguments.output != "json":
+        _tell_export(change, connection)
+
+
+def _offboard(arguments: argparse.Namespace, connection: Connection) -> None:
+    api = _api(arguments, connection)
+    record = api.show(arguments.tenant_id)
+    if record.status is not Status.DELETED and not arguments.yes:
+        _require_typed(record)
+    with waiting(f"Offboarding {arguments.tenant_id}", sys.stderr):
+        change = api.offboard(arguments.tenant_id, export=arguments.export)
+    if change.record is None and arguments.output != "json":
+        print(f"Tenant {arguments.tenant_id} was never active: nothing is left of it, and its id is free again.")
+    else:
+        _tell(change, "offboarded", arguments.output)
+    if arguments.export and change.changed and arguments.output != "json":
+        _tell_export(change, connection)
+
+
+def _require_typed(record: TenantRecord) -> None:
+    """ControlPlaneError unless the operator types the tenant's id."""
+    if not sys.stdin.isatty():
+        raise ControlPlaneError("nobody can be asked here; expected a terminal; pass --yes to offboard without asking")
+    print(
+        f"This deletes everything of {record.tenant_id} ({record.name}, {record.tier}): its data, its memory and its "
+        "users. It can't be undone.",
+        file=sys.stderr,
+    )
+    if input(f"Type {record.tenant_id} to go on: ").strip() != record.tenant_id:
+        raise ControlPlaneError("that was not the tenant's id; nothing was changed")
+
+
+def _tell_export(change: Change, connection: Connection) -> None:
+    if change.operation is not None:
+        place = f"{connection.output('ExportsBucket')}/tenants/{change.operation.tenant_id}/"
+        print(f"The export is at s3://{place}{change.operation.operation_id}/; manifest.json lists it.")
+
+
+def _retry(arguments: argparse.Namespace, connection: Connection) -> None:
+    api = _api(arguments, connection)
+    with waiting(f"Carrying out {arguments.operation_id} once more", sys.stderr):
+        change = api.retry(arguments.operation_id)
+    if arguments.output == "json":
+        _print_json(_change_json(change))
+    elif change.operation is not None:
+        print(f"The {change.operation.kind} of tenant {change.operation.tenant_id} succeeded.")
+
+
+def _operation(arguments: argparse.Namespace, connection: Connection) -> None:
+    api = _api(arguments, connection)
+    with waiting("Asking for the operation", sys.stderr):
+        operation = api.operation(arguments.operation_id)
+    values = asdict(operation)
+    if arguments.output == "json":
+        _print_json(values)
+        return
+    values["steps"] = ", ".join(operation.steps)
+    failure = operation.failure
+    values["failure"] = f"{failure.step}: {failure.reason}" if failure else ""
+    for key, value in values.items():
+        print(f"{key.replace('_', ' '):<14}{value}")
+
+
 def _list(arguments: argparse.Namespace, connection: Connection) -> None:
-    tenants = _tenants(connection)
+    api = _api(arguments, connection)
     with waiting("Reading the registry", sys.stderr):
-        records = list(tenants.all())
+        records = [record for record in api.all() if arguments.all or record.status is not Status.DELETED]
     if arguments.output == "json":
         _print_json([asdict(record) for record in records])
         return
@@ -126,9 +204,9 @@ def _list(arguments: argparse.Namespace, connection: Connection) -> None:
 
 
 def _show(arguments: argparse.Namespace, connection: Connection) -> None:
-    tenants = _tenants(connection)
+    api = _api(arguments, connection)
     with waiting("Reading the registry", sys.stderr):
-        record = tenants.show(arguments.tenant_id)
+        record = api.show(arguments.tenant_id)
     _print_record(record, arguments.output)
 
 
@@ -206,18 +284,18 @@ def _ledger_rows(arguments: argparse.Namespace, connection: Connection, month: M
     """The rows of the month that the command asks for. A tenant that was deleted still has its usage."""
     rows = list(_ledger(connection).rows(str(month), arguments.tenant_id))
     if not rows and arguments.tenant_id is not None:
-        _tenants(connection).show(arguments.tenant_id)  # refuses a tenant that there never was
+        _api(arguments, connection).show(arguments.tenant_id)  # refuses a tenant that there never was
     return [row for row in rows if arguments.tier in (None, row.tier) and arguments.feature in (None, row.feature)]
 
 
 def _tell(change: Change, done: str, output: str) -> None:
-    """What a change came to: in words, or as the record and whether it changed."""
+    """What a change came to: in words, or as the record, the operation and whether anything changed."""
     record = change.record
     if output == "json":
-        _print_json({"changed": change.changed, **asdict(record)})
-    elif change.changed:
+        _print_json(_change_json(change))
+    elif record is not None and change.changed:
         print(f"Tenant {record.tenant_id} ({record.tier}) is {done}: {record.status}.")
-    else:
+    elif record is not None:
         hint = f"; `tenants resume {record.tenant_id}` lets it sign in again"
         suspended = done == "onboarded" and record.status is Status.SUSPENDED
         print(
@@ -226,15 +304,26 @@ def _tell(change: Change, done: str, output: str) -> None:
         )
 
 
+def _change_json(change: Change) -> dict[str, Any]:
+    return {
+        "changed": change.changed,
+        **(asdict(change.record) if change.record else {}),
+        "operation": asdict(change.operation) if change.operation else None,
+    }
+
+
 def _print_record(record: TenantRecord, output: str) -> None:
     values = asdict(record)
     if output == "json":
         _print_json(values)
         return
-    for key in ("placement", "resources"):
-        values[key] = ", ".join(f"{name} {value}" for name, value in values[key].items()) or "-"
+    values["placement"] = ", ".join(f"{component} {column}" for component, column in record.placement.items())
+    values["resources"] = ", ".join(f"{name} {value}" for name, value in record.resources.items())
+    failure = record.failure
+    values["failure"] = f"{failure.operation} at {failure.step}: {failure.reason}" if failure else None
     for key, value in values.items():
-        print(f"{key.replace('_', ' '):<12}{value}")
+        if value not in (None, ""):
+            print(f"{key.replace('_', ' '):<14}{value}")
 
 
 def _print_usage(rows: Sequence[UsageRow], month: Month) -> None:
@@ -379,13 +468,29 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="don't mail the administrator a temporary password",
     )
-    add("list", _list, "List the tenants.")
+    listing = add("list", _list, "List the tenants.")
+    listing.add_argument("--all", action="store_true", help="with those that were deleted")
+    of_one = {
+        name: add(name, command, text)
+        for name, command, text in (
+            ("show", _show, "Show a tenant and where its components are."),
+            ("suspend", _suspend, "Give a tenant no more tokens and sign out its users."),
+            ("resume", _resume, "Let a suspended tenant's users sign in again."),
+            ("set-tier", _set_tier, "Give a tenant another tier, with its next token and request."),
+            ("export", _export, "Copy everything that a tenant stored to the exports bucket."),
+            ("offboard", _offboard, "Delete everything that there is of a tenant."),
+        )
+    }
+    for one in of_one.values():
+        one.add_argument("tenant_id", metavar="ID")
+    of_one["set-tier"].add_argument("--tier", required=True, help="one of tiers.toml, of the same placement")
+    of_one["offboard"].add_argument("--export", action="store_true", help="export its data first")
+    of_one["offboard"].add_argument("--yes", action="store_true", help="don't ask for its id to be typed")
     for name, command, text in (
-        ("show", _show, "Show a tenant and where its components are."),
-        ("suspend", _suspend, "Give a tenant no more tokens and sign out its users."),
-        ("resume", _resume, "Let a suspended tenant's users sign in again."),
+        ("operation", _operation, "Show how an operation stands."),
+        ("retry", _retry, "Carry out once more an operation that failed."),
     ):
-        add(name, command, text).add_argument("tenant_id", metavar="ID")
+        add(name, command, text).add_argument("operation_id", metavar="OPERATION")
     usage = add("usage", _usage, "Usage and estimated cost of a month, by tenant.")
     drawn = add("bill", _bill, "What a month's usage costs by rates.toml, line by line.")
     drawn.add_argument("--prices", action="store_true", help="show which prices applied, and from when")

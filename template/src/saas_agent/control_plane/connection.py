@@ -58,6 +58,12 @@ class Connection:
         )
 
     @property
+    def api_url(self) -> str:
+        """Where the admin API is."""
+        self.output("ApiUrl")
+        return api_url(self.outputs, self.endpoint_url)
+
+    @property
     def _stack(self) -> str:
         return f"{self.service}-{self.stage}-platform"
 
@@ -79,6 +85,15 @@ class Connection:
             ) from None
         outputs = answer["Stacks"][0].get("Outputs", [])
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+
+def api_url(outputs: Mapping[str, str], endpoint_url: str | None) -> str:
+    """Where the API of a platform with these outputs is. `endpoint_url`: AWS's; plain HTTP is the local cloud's."""
+    url = outputs["ApiUrl"]
+    if endpoint_url is None or not endpoint_url.startswith("http://"):
+        return url
+    host, _, stage = url.removeprefix("https://").partition("/")
+    return f"{endpoint_url}/execute-api/{host.partition('.')[0]}/{stage}"
 
 
 def connect(service: str, region: str, stage: str) -> Connection:

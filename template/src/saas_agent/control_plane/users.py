@@ -5,7 +5,7 @@ else. Users are never touched without a look at it: IAM can't hold the tenants o
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +68,6 @@ class Users:
         )
         return [group["GroupName"] for page in pages for group in page["Groups"]]
 
-    def require_free(self, tenant_id: str, email: str) -> None:
-        """ControlPlaneError where the address belongs to a user of another tenant, or of none."""
-        user = self.find(email)
-        if user is not None:
-            _require_own(user, tenant_id, email)
-
     def ensure_admin(self, tenant_id: str, email: str, *, invite: bool) -> User:
         """The tenant's administrator, made unless there; ControlPlaneError where it is another's.
 
@@ -102,8 +96,8 @@ class Users:
                 raise
             found = self.find(email)
             if found is None:
-                raise ControlPlaneError(f"the user {email} was removed meanwhile; repeat the command") from None
-            user = _require_own(found, tenant_id, email)
+                raise ControlPlaneError("the user was removed meanwhile; repeat the command") from None
+            user = _require_own(found, tenant_id)
         if administrator:
             self._client.admin_add_user_to_group(
                 UserPoolId=self._pool_id, Username=user.username, GroupName=ADMINISTRATORS
@@ -115,11 +109,7 @@ class Users:
         user = self.find(name)
         if user is None or user.tenant_id != tenant_id:
             return None
-        try:
-            self._client.admin_delete_user(UserPoolId=self._pool_id, Username=user.username)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "UserNotFoundException":
-                raise
+        self.delete([user])
         return user
 
     def set_password(self, email: str, password: str) -> None:
@@ -128,46 +118,42 @@ class Users:
             UserPoolId=self._pool_id, Username=email, Password=password, Permanent=True
         )
 
-    def of_tenant(self, tenant_id: str) -> Iterator[User]:
-        """The tenant's users.
-
-        Reads the whole pool: Cognito can't filter by a custom attribute (API reference, ListUsers).
-        """
-        pages = self._client.get_paginator("list_users").paginate(UserPoolId=self._pool_id)
-        for page in pages:
-            for entry in page["Users"]:
-                user = _user(entry)
-                if user.tenant_id == tenant_id:
-                    yield user
-
     def page(self, tenant_id: str, token: str) -> tuple[list[User], str]:
-        """The tenant's users on one page of the pool's, and the token of the next page, empty after the last."""
+        """The tenant's users on one page of the pool's, and the token of the next page, empty after the last.
+
+        All pages are the whole pool: Cognito can't filter by a custom attribute (API reference, ListUsers).
+        """
         answer = self._client.list_users(UserPoolId=self._pool_id, **({"PaginationToken": token} if token else {}))
         users = [_user(entry) for entry in answer["Users"]]
         return [user for user in users if user.tenant_id == tenant_id], answer.get("PaginationToken", "")
 
-    def sign_out(self, tenant_id: str) -> int:
-        """Revokes the refresh tokens of the tenant's users and counts the users. Safe to repeat.
+    def sign_out(self, users: Iterable[User]) -> None:
+        """Revokes the users' refresh tokens. Safe to repeat.
 
         Access tokens that were issued already stay valid by their signature until they expire.
         """
-        count = 0
-        for user in self.of_tenant(tenant_id):
-            try:
-                self._client.admin_user_global_sign_out(UserPoolId=self._pool_id, Username=user.username)
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "UserNotFoundException":
-                    raise
-            else:
-                count += 1
-        return count
+        for user in users:
+            self._unless_gone(self._client.admin_user_global_sign_out, user)
+
+    def delete(self, users: Iterable[User]) -> None:
+        """Deletes the users. Safe to repeat. Tokens that they have stay valid until they expire."""
+        for user in users:
+            self._unless_gone(self._client.admin_delete_user, user)
+
+    def _unless_gone(self, call: Any, user: User) -> None:
+        try:
+            call(UserPoolId=self._pool_id, Username=user.username)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "UserNotFoundException":
+                raise
 
 
-def _require_own(user: User, tenant_id: str, email: str) -> User:
+def _require_own(user: User, tenant_id: str) -> User:
     if user.tenant_id != tenant_id:
+        # Without the address: this may be kept where nothing personal is.
         raise ControlPlaneError(
-            f"{email} is a user already, but not of tenant {tenant_id}; "
-            "expected an address that is not in use; choose another"
+            f"the address is a user's already, but not of tenant {tenant_id}; "
+            "expected one that is not in use; choose another"
         )
     return user
 

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.registry import Registry, TenantRecord
-from saas_agent.control_plane.states import Status
+from saas_agent.control_plane.states import SERVED, Status
 from saas_agent.tenancy.tenant import valid_tenant_id
 
 Event = Mapping[str, Any]
@@ -80,7 +80,7 @@ def _active_tenant(registry: Registry, tenant_id: object) -> TenantRecord:
     except (ClientError, BotoCoreError, ControlPlaneError) as error:
         logger.error("the registry was not readable: %s", type(error).__name__)
         raise NoToken("The tenant could not be looked up; try again.") from None
-    if tenant is None or tenant.tenant_id != tenant_id or tenant.status is not Status.ACTIVE:
+    if tenant is None or tenant.tenant_id != tenant_id or tenant.status not in SERVED:
         raise NoToken("The tenant is not active; ask your administrator.")
     return tenant
 
@@ -89,7 +89,8 @@ def _claims(tenant: TenantRecord) -> dict[str, Any]:
     return {
         "tenant_id": tenant.tenant_id,
         "tier": tenant.tier,
-        "tenant_status": str(tenant.status),
+        # Whoever looks at it wants to know whether the tenant is served, and a token lives longer than an update.
+        "tenant_status": str(Status.ACTIVE),
         TAGS_CLAIM: {
             "principal_tags": {TENANT_TAG: [tenant.tenant_id]},
             "transitive_tag_keys": [TENANT_TAG],

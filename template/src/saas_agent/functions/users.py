@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.registry import TenantRecord
-from saas_agent.control_plane.states import Status
+from saas_agent.control_plane.states import SERVED
 from saas_agent.control_plane.users import ADMINISTRATORS, User, Users, email_address
 from saas_agent.errors import INTERNAL, INVALID_TOKEN, TENANT_NOT_ACTIVE, Reason, Refused
 from saas_agent.tenancy.tenant import SUBJECT
@@ -91,7 +91,7 @@ def users_handler(open_desk: Open, clock: Callable[[], float] = time.monotonic) 
 
 def require_active(record: TenantRecord | None) -> None:
     """Refused with tenant_not_active unless the registry has the tenant as ACTIVE now."""
-    if record is None or record.status is not Status.ACTIVE:
+    if record is None or record.status not in SERVED:
         raise Refused(TENANT_NOT_ACTIVE, "the registry has the tenant as not active")
 
 

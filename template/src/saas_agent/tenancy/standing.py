@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from saas_agent.control_plane.states import SERVED
 from saas_agent.errors import NO_TENANT, NOT_HERE, TENANT_NOT_ACTIVE, Refused
 from saas_agent.tenancy.access import TenantAccess, seen_when_denied
 from saas_agent.tenancy.placement import Placement
@@ -57,7 +58,7 @@ class Standings:
         """
         item = self._look_up(access)
         status, tier = item.get("status", {}).get("S", ""), item.get("tier", {}).get("S", "")
-        if status != "ACTIVE":
+        if status not in SERVED:
             raise Refused(TENANT_NOT_ACTIVE, f"the registry has the tenant as {status or 'unknown'}")
         if tier not in self._tiers:
             raise Refused(NO_TENANT, "the registry names a tier that tiers.toml lacks")

@@ -1,0 +1,671 @@
+"""A tenant's life on the deployed control plane: whatever fails, nothing is orphaned, nothing is done twice."""
+
+import hashlib
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import pytest
+import urllib3
+from botocore.exceptions import ClientError
+
+from infra.deploy import PLATFORM
+from local.cloud import LocalCloud
+from local.functions import FunctionError, Functions
+from local.proof import plant, walk
+from local.resources.api_gateway import APIS
+from local.stage import Actor, Stage
+from local.template import parse
+from saas_agent.control_plane.client import AdminClient, Operation
+from saas_agent.control_plane.connection import api_url
+from saas_agent.control_plane.errors import ControlPlaneError, NotFound
+from saas_agent.control_plane.states import Kind, Status
+from saas_agent.tenancy import standing
+from saas_agent.tenancy.placement import load_placement
+from saas_agent.tenancy.tiers import load_tiers
+
+PLACEMENT = load_placement()
+TIER = next(filter(PLACEMENT.has_own, PLACEMENT.tiers), PLACEMENT.tiers[0])
+"""Where there are tenants' stacks, of a tier that has one."""
+OWN = PLACEMENT.has_own(TIER)
+NOW, THEN = next(pair for pair in combinations(PLACEMENT.tiers, 2) if len({str(PLACEMENT.row(t)) for t in pair}) == 1)
+"""Two tiers of the same placement, between which a tenant may change."""
+
+STEPS: dict[Kind, list[str]] = {
+    Kind.ONBOARD: [*(["EnsureStack"] if OWN else []), "CreateAdministrator", "Finish"],
+    Kind.SET_TIER: [*(["EnsureStack"] if OWN else []), "Finish"],
+    Kind.SUSPEND: ["SignOutUsers", "Finish"],
+    Kind.RESUME: ["Finish"],
+    Kind.EXPORT: ["Export", "Finish"],
+    Kind.OFFBOARD: [
+        "SignOutUsers",
+        "Export",
+        "DeleteData",
+        "CheckData",
+        *(["DeleteStack"] if OWN else []),
+        "DeleteUsers",
+        "Finish",
+    ],
+}
+"""What each operation does, in order; what is waited for is left out."""
+
+
+# --- What there is ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that is kept of a tenant, somewhere."""
+
+    tenant: str
+    store: str
+    key: str
+    content: str
+
+
+class Stores:
+    """Every place that keeps anything of a tenant, read as the operator, who may see all of it."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        session = cloud.operator_session()
+        self._outputs = cloud.outputs
+        self._cloudformation = session.client("cloudformation")
+        self._dynamodb = session.client("dynamodb")
+        self._s3 = session.client("s3")
+        self._memory = session.client("bedrock-agentcore")
+        self._cognito = session.client("cognito-idp")
+        self._logs = session.client("logs")
+
+    def entries(self) -> set[Entry]:
+        """Everything there is, of everybody."""
+        found = {*self._users(), *self._stacks(), *self._log_groups()}
+        for memory in self._places("MemoryId"):
+            found |= set(self._events_and_records(memory, ""))
+        for store in ("RegistryTable", "TableName"):
+            for table in self._places(store):
+                pages = self._dynamodb.get_paginator("scan").paginate(TableName=table)
+                found |= {_item(store, item) for page in pages for item in page["Items"]}
+        for store in ("BucketName", "ExportsBucket"):
+            for bucket in self._places(store):
+                found |= set(self._objects(store, bucket, ""))
+        return found
+
+    def of(self, tenant_id: str) -> set[Entry]:
+        """Everything that is kept under a tenant's name."""
+        named = (*self._users(), *self._stacks(), *self._log_groups())
+        found = {entry for entry in named if entry.tenant == tenant_id}
+        for memory in self._places("MemoryId"):
+            found |= set(self._events_and_records(memory, f"{tenant_id}:"))
+        for store in ("RegistryTable", "TableName"):
+            for table in self._places(store):
+                own = {":pk": {"S": f"TENANT#{tenant_id}"}}
+                items = self._dynamodb.query(
+                    TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues=own
+                )["Items"]
+                found |= {_item(store, item) for item in items}
+        for store in ("BucketName", "ExportsBucket"):
+            for bucket in self._places(store):
+                found |= set(self._objects(store, bucket, f"tenants/{tenant_id}/"))
+        return found
+
+    def _places(self, output: str) -> list[str]:
+        """Where it is, in all stacks: the platform's and those of tenants."""
+        return [outputs[output] for outputs in self._outputs_of_stacks().values() if output in outputs]
+
+    def _outputs_of_stacks(self) -> dict[str, dict[str, str]]:
+        pages = self._cloudformation.get_paginator("describe_stacks").paginate()
+        return {
+            stack["StackName"]: {entry["OutputKey"]: entry["OutputValue"] for entry in stack.get("Outputs", [])}
+            for page in pages
+            for stack in page["Stacks"]
+            if stack["StackStatus"] != "DELETE_COMPLETE"
+        }
+
+    def _stacks(self) -> Iterator[Entry]:
+        prefix = f"{self._outputs['Service']}-{self._outputs['Stage']}-tenant-"
+        for name in self._outputs_of_stacks():
+            if name.startswith(prefix):
+                yield Entry(name.removeprefix(prefix), "stack", name, "")
+
+    def _log_groups(self) -> Iterator[Entry]:
+        groups = self._logs.get_paginator("describe_log_groups").paginate()
+        for name in [group["logGroupName"] for page in groups for group in page["logGroups"]]:
+            if of_runtime := re.fullmatch("/aws/bedrock-agentcore/runtimes/t_(.*)_[0-9a-f]{8}-.*", name):
+                yield Entry(of_runtime[1].replace("_", "-"), "log", name, "")
+
+    def _objects(self, store: str, bucket: str, prefix: str) -> Iterator[Entry]:
+        for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+            for version in page.get("Versions", []):
+                content = self._s3.get_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+                text = content["Body"].read().decode(errors="replace")
+                yield Entry(version["Key"].split("/")[1], store, f"{version['Key']} {version['VersionId']}", text)
+            for marker in page.get("DeleteMarkers", []):
+                yield Entry(marker["Key"].split("/")[1], store, f"{marker['Key']} {marker['VersionId']}", "deleted")
+
+    def _events_and_records(self, memory_id: str, actors: str) -> Iterator[Entry]:
+        memory = {"memoryId": memory_id}
+        pages = self._memory.get_paginator("list_actors").paginate(**memory)
+        for actor in [entry["actorId"] for page in pages for entry in page["actorSummaries"]]:
+            if not actor.startswith(actors):
+                continue
+            tenant = actor.partition(":")[0]
+            sessions = self._memory.get_paginator("list_sessions").paginate(**memory, actorId=actor)
+            for session in [entry["sessionId"] for page in sessions for entry in page["sessionSummaries"]]:
+                events = self._memory.get_paginator("list_events").paginate(**memory, actorId=actor, sessionId=session)
+                for event in [event for page in events for event in page["events"]]:
+                    yield Entry(tenant, "events", event["eventId"], json.dumps(event, sort_keys=True, default=str))
+        pages = self._memory.get_paginator("list_memory_records").paginate(**memory, namespacePath="/")
+        for record in [record for page in pages for record in page["memoryRecordSummaries"]]:
+            actor = record["namespaces"][0].split("/")[2]
+            if actor.startswith(actors):
+                text = json.dumps(record, sort_keys=True, default=str)
+                yield Entry(actor.partition(":")[0], "records", record["memoryRecordId"], text)
+
+    def _users(self) -> Iterator[Entry]:
+        pages = self._cognito.get_paginator("list_users").paginate(UserPoolId=self._outputs["UserPoolId"])
+        for user in [user for page in pages for user in page["Users"]]:
+            values = {attribute["Name"]: attribute["Value"] for attribute in user["Attributes"]}
+            yield Entry(values["custom:tenant_id"], "users", user["Username"], json.dumps(values, sort_keys=True))
+
+
+def _item(store: str, item: dict[str, Any]) -> Entry:
+    tenant = item["pk"]["S"].removeprefix("TENANT#")
+    return Entry(tenant, store, item["sk"]["S"], json.dumps(item, sort_keys=True, default=str))
+
+
+@pytest.fixture
+def stores(cloud: LocalCloud) -> Stores:
+    return Stores(cloud)
+
+
+# --- What fails -------------------------------------------------------------------------------------------------------
+
+
+class Faults:
+    """Makes steps of the workflow fail, before or after they had their effect; counts how often each was taken."""
+
+    def __init__(self) -> None:
+        self.broken: dict[str, str] = {}
+        self.error = "Sandbox.Timedout"
+        self.times = 1000
+        self.taken: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def invoke(self, invoke: Callable[..., Any], name: str, event: Any) -> Any:
+        step = event.get("step", "") if isinstance(event, dict) else ""
+        with self._lock:
+            self.taken[step] += 1
+            when = self.broken.get(step) if self.taken[step] <= self.times else None
+        if when == "before":
+            raise FunctionError(self.error, "secret of nobody's business")
+        result = invoke(name, event)
+        if when == "after":
+            raise FunctionError(self.error, "secret of nobody's business")
+        return result
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    found, invoke = Faults(), Functions.invoke
+    monkeypatch.setattr(
+        Functions, "invoke", lambda functions, name, event: found.invoke(lambda *a: invoke(functions, *a), name, event)
+    )
+    return found
+
+
+KEPT = {"RegistryTable": 1, "users": 1, **({"stack": 1} if OWN else {})}
+"""What there is of a tenant that stored nothing."""
+if PLACEMENT.column(TIER, "runtime") == "dedicated":
+    KEPT["log"] = 1
+
+names = (f"t{number:03}" for number in range(1, 1000))
+"""Ids of tenants that no other test knows."""
+
+
+def begin(stage: Stage, tenant_id: str, tier: str = TIER) -> None:
+    stage.tenants.onboard(tenant_id, tier=tier, admin=f"admin@{tenant_id}.example", invite=False)
+
+
+def failed_operation(stage: Stage, refused: ControlPlaneError) -> Operation:
+    """The operation that an error names."""
+    return stage.tenants.operation(str(refused).rpartition("`tenants retry ")[2].rstrip("`"))
+
+
+@pytest.mark.parametrize("repair", ["retry", "repeat", "offboard"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS[Kind.ONBOARD])
+def test_onboarding_that_fails_at_a_step_can_be_finished_or_taken_back(
+    stage: Stage, stores: Stores, faults: Faults, step: str, when: str, repair: str
+) -> None:
+    tenant_id = next(names)
+    faults.broken = {step: when}
+    if (step, when) == ("Finish", "after"):
+        # It had ended well when it seemed to fail: then that is what is said.
+        begin(stage, tenant_id)
+        assert stage.tenants.show(tenant_id).status is Status.ACTIVE
+        return
+    with pytest.raises(ControlPlaneError, match=f"failed at {step}: Sandbox.Timedout") as refused:
+        begin(stage, tenant_id)
+    assert "secret" not in str(refused.value)
+    record, operation = stage.tenants.show(tenant_id), failed_operation(stage, refused.value)
+    assert record.status is Status.FAILED
+    assert record.failure == operation.failure
+    assert (operation.state, operation.failure and operation.failure.step) == ("FAILED", step)
+    faults.broken = {}
+    if repair == "offboard":
+        assert stage.tenants.offboard(tenant_id).record is None
+        assert stores.of(tenant_id) == set()
+    else:
+        if repair == "retry":
+            stage.tenants.retry(operation.operation_id)
+        begin(stage, tenant_id)
+        record = stage.tenants.show(tenant_id)
+        assert (record.status, record.failure) == (Status.ACTIVE, None)
+    expected = {} if repair == "offboard" else KEPT
+    assert Counter(entry.store for entry in stores.of(tenant_id)) == expected
+
+
+@pytest.mark.parametrize(("when", "repair"), [("before", "retry"), ("after", "repeat")])
+@pytest.mark.parametrize("step", STEPS[Kind.OFFBOARD])
+def test_offboarding_that_fails_at_a_step_can_be_finished(
+    stage: Stage, stores: Stores, faults: Faults, step: str, when: str, repair: str
+) -> None:
+    tenant_id = next(names)
+    actor = stage.onboard(tenant_id, TIER)
+    plant(stage, [actor])
+    faults.broken = {step: when}
+    if (step, when) == ("Finish", "after"):
+        stage.tenants.offboard(tenant_id, export=True)
+    else:
+        with pytest.raises(ControlPlaneError, match=f"failed at {step}: ") as refused:
+            stage.tenants.offboard(tenant_id, export=True)
+        assert stage.tenants.show(tenant_id).status is Status.FAILED
+        with pytest.raises(ClientError):
+            stage.sign_in(actor.email, actor.password)
+        with pytest.raises(ControlPlaneError, match="FAILED by a failed offboard"):
+            stage.tenants.resume(tenant_id)
+        faults.broken = {}
+        if repair == "retry":
+            stage.tenants.retry(failed_operation(stage, refused.value).operation_id)
+        else:
+            stage.tenants.offboard(tenant_id, export=True)
+    assert stage.tenants.show(tenant_id).status is Status.DELETED
+    left = stores.of(tenant_id)
+    assert {entry.store for entry in left} == {"RegistryTable", "ExportsBucket"}
+    # Whatever was copied by attempts that failed is gone; of the one that was finished there is one export.
+    exports = {entry.key.split("/")[2] for entry in left if entry.store == "ExportsBucket"}
+    assert len(exports) == 1
+    assert any("manifest.json" in entry.key for entry in left)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "step"), [(kind, step) for kind in (Kind.SET_TIER, Kind.SUSPEND, Kind.RESUME) for step in STEPS[kind]]
+)
+def test_any_other_operation_that_fails_leaves_the_tenant_as_the_table_says(
+    stage: Stage, faults: Faults, kind: Kind, step: str, when: str
+) -> None:
+    tenant_id = next(names)
+    begin(stage, tenant_id, NOW)
+    if kind is Kind.RESUME:
+        stage.tenants.suspend(tenant_id)
+    change: dict[Kind, Callable[[], Any]] = {
+        Kind.SET_TIER: lambda: stage.tenants.set_tier(tenant_id, THEN),
+        Kind.SUSPEND: lambda: stage.tenants.suspend(tenant_id),
+        Kind.RESUME: lambda: stage.tenants.resume(tenant_id),
+    }
+    faults.broken = {step: when}
+    if (step, when) != ("Finish", "after"):
+        with pytest.raises(ControlPlaneError, match=f"failed at {step}"):
+            change[kind]()
+        record = stage.tenants.show(tenant_id)
+        left = {Kind.SET_TIER: Status.ACTIVE, Kind.SUSPEND: Status.SUSPENDED, Kind.RESUME: Status.SUSPENDED}
+        assert (record.status, record.tier) == (left[kind], NOW)
+        faults.broken = {}
+    change[kind]()
+    record = stage.tenants.show(tenant_id)
+    done = {Kind.SET_TIER: Status.ACTIVE, Kind.SUSPEND: Status.SUSPENDED, Kind.RESUME: Status.ACTIVE}
+    assert (record.status, record.failure) == (done[kind], None)
+    assert record.tier == (THEN if kind is Kind.SET_TIER else NOW)
+
+
+def test_an_export_that_fails_moves_nothing_and_can_be_repeated(stage: Stage, stores: Stores, faults: Faults) -> None:
+    tenant_id = next(names)
+    plant(stage, [stage.onboard(tenant_id, TIER)])
+    faults.broken = {"Export": "after"}
+    with pytest.raises(ControlPlaneError, match="failed at Export") as refused:
+        stage.tenants.export(tenant_id)
+    assert stage.tenants.show(tenant_id).status is Status.ACTIVE
+    faults.broken = {}
+    stage.tenants.retry(failed_operation(stage, refused.value).operation_id)
+    assert len({entry.key.split("/")[2] for entry in stores.of(tenant_id) if entry.store == "ExportsBucket"}) == 1
+
+
+def test_a_step_that_is_throttled_is_taken_again(stage: Stage, faults: Faults) -> None:
+    tenant_id = next(names)
+    faults.broken, faults.error, faults.times = {"CreateAdministrator": "before"}, "Throttled", 3
+    begin(stage, tenant_id)
+    assert stage.tenants.show(tenant_id).status is Status.ACTIVE
+    assert faults.taken["CreateAdministrator"] == 4
+
+
+def test_a_workflow_that_dies_without_a_word_leaves_nobody_stuck(stage: Stage, faults: Faults) -> None:
+    tenant_id = next(names)
+    faults.broken = {"CreateAdministrator": "before", "Fail": "before"}
+    with pytest.raises(ControlPlaneError, match="failed at Fail: the workflow ended without a word"):
+        begin(stage, tenant_id)
+    assert stage.tenants.show(tenant_id).status is Status.FAILED
+    faults.broken = {}
+    begin(stage, tenant_id)
+    assert stage.tenants.show(tenant_id).status is Status.ACTIVE
+
+
+def test_a_step_that_needs_many_calls_gets_them(stage: Stage, stores: Stores, cloud: LocalCloud) -> None:
+    tenant_id = next(names)
+    actor = stage.onboard(tenant_id, TIER)
+    plant(stage, [actor])
+    list(walk(stage, actor))
+    functions = cloud.operator_session().client("lambda")
+    found = [
+        function
+        for function in functions.list_functions()["Functions"]
+        if "WORK_SECONDS" in function["Environment"]["Variables"]
+    ]
+    assert len(found) == 2
+
+    def work(seconds: str | None) -> None:
+        for function in found:
+            variables = function["Environment"]["Variables"]
+            changed = {**variables, "WORK_SECONDS": seconds} if seconds is not None else variables
+            functions.update_function_configuration(
+                FunctionName=function["FunctionName"], Environment={"Variables": changed}
+            )
+
+    work("0")
+    try:
+        stage.tenants.offboard(tenant_id, export=True)
+    finally:
+        work(None)
+    assert {entry.store for entry in stores.of(tenant_id)} == {"RegistryTable", "ExportsBucket"}
+
+
+# --- What must hold when nothing fails --------------------------------------------------------------------------------
+
+
+def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
+    stage: Stage, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaver, twin, other = (stage.onboard(name, TIER) for name in ("leaver", "leaver2", "stayer"))
+    for actor in (leaver, twin, other):
+        plant(stage, [actor])
+        assert all(access.ok for access in walk(stage, actor))
+    stage.tenants.export("leaver")
+    before = stores.entries()
+    had = {entry.store for entry in before if entry.tenant == "leaver"}
+    assert {"RegistryTable", "users", "events", "records", "ExportsBucket"} <= had
+    stage.tenants.offboard("leaver")
+    after = stores.entries()
+    [tombstone] = [entry for entry in after if entry.tenant == "leaver"]
+    assert '"DELETED"' in tombstone.content
+    assert leaver.email not in tombstone.content
+    assert not [entry for entry in after if leaver.canary in entry.content]
+    assert {entry for entry in after if entry.tenant != "leaver"} == {
+        entry for entry in before if entry.tenant != "leaver"
+    }
+    for actor in (twin, other):
+        assert stage.ask(actor, "what do I prefer?").status == 200
+    if PLACEMENT.column(TIER, "runtime") == "dedicated":
+        return  # no runtime serves it any more
+    # The local cloud doesn't wait for as long as the agent remembers the registry.
+    monkeypatch.setattr(standing, "FRESH_SECONDS", 0.0)
+    answer = stage.ask(leaver, "hello")
+    assert (answer.status, answer.body["error"]["code"]) == (403, "tenant_not_active")
+
+
+def test_an_export_is_everything_of_its_tenant_and_nothing_of_another(
+    stage: Stage, stores: Stores, cloud: LocalCloud
+) -> None:
+    ours, theirs = stage.onboard(next(names), TIER), stage.onboard(next(names), TIER)
+    plant(stage, [ours, theirs])
+    change = stage.tenants.export(ours.name)
+    assert change.operation is not None
+    bucket, prefix = cloud.outputs["ExportsBucket"], f"tenants/{ours.name}/{change.operation.operation_id}/"
+    s3 = cloud.operator_session().client("s3")
+
+    def content(key: str) -> bytes:
+        found: bytes = s3.get_object(Bucket=bucket, Key=prefix + key)["Body"].read()
+        return found
+
+    manifest = json.loads(content("manifest.json"))
+    kept = Counter(entry.store for entry in stores.of(ours.name))
+    items = {name: store["items"] for name, store in manifest["stores"].items()}
+    expected = {"memory": kept["events"] + kept["records"]}
+    expected |= {"table": kept["TableName"]} if "dynamodb" in PLACEMENT.components else {}
+    expected |= {"files": kept["BucketName"]} if "s3" in PLACEMENT.components else {}
+    assert items == expected
+    assert min(items.values()) > 0
+    objects = [entry for store in manifest["stores"].values() for entry in store["objects"]]
+    for entry in objects:
+        found = content(entry["key"])
+        assert (entry["bytes"], entry["sha256"]) == (len(found), hashlib.sha256(found).hexdigest())
+        assert theirs.canary.encode() not in found
+    for name in manifest["stores"]:
+        assert any(ours.canary.encode() in content(entry["key"]) for entry in manifest["stores"][name]["objects"]), name
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]
+    assert {entry["Key"] for entry in listed} == {prefix + entry["key"] for entry in objects} | {
+        f"{prefix}manifest.json"
+    }
+
+
+def test_onboarding_many_at_once_loses_none_and_costs_each_the_same(
+    stage: Stage, stores: Stores, cloud: LocalCloud
+) -> None:
+    tenants = [next(names) for _ in range(16)]
+    documents = iam_documents(cloud)
+    begin(stage, next(names))
+    # A role of its own has whoever has a stack of its own, and nobody else.
+    grown = iam_documents(cloud) - documents
+    assert bool(grown) == OWN
+
+    def calls(work: Callable[[], object]) -> Counter[str]:
+        wait_for_announcements(cloud)
+        before = cloud.decisions.position()
+        work()
+        wait_for_announcements(cloud)
+        return Counter(decision.action for decision in cloud.decisions.since(before))
+
+    first = calls(lambda: begin(stage, next(names)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda tenant_id: begin(stage, tenant_id), tenants))
+    last = calls(lambda: begin(stage, next(names)))
+    for tenant_id in tenants:
+        assert stage.tenants.show(tenant_id).status is Status.ACTIVE
+        assert Counter(entry.store for entry in stores.of(tenant_id)) == KEPT
+    # What is asked while waiting depends on how long that takes.
+    polls = ("states:GetExecutionHistory", "dynamodb:GetItem")
+    assert {action: count for action, count in first.items() if action not in polls} == {
+        action: count for action, count in last.items() if action not in polls
+    }
+    assert iam_documents(cloud) == documents + (len(tenants) + 3) * grown
+
+
+def iam_documents(cloud: LocalCloud) -> int:
+    """How many roles and policies there are."""
+    iam = cloud.operator_session().client("iam")
+    roles = [role["RoleName"] for page in iam.get_paginator("list_roles").paginate() for role in page["Roles"]]
+    return len(roles) + sum(len(iam.list_role_policies(RoleName=name)["PolicyNames"]) for name in roles)
+
+
+def test_the_same_tenant_onboarded_by_many_at_once_is_one(stage: Stage, stores: Stores) -> None:
+    tenant_id = next(names)
+
+    def attempt(_: int) -> str:
+        try:
+            begin(stage, tenant_id)
+        except ControlPlaneError as refused:
+            assert "changed by someone else" in str(refused)
+            return "told to repeat"
+        return "done"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert "done" in list(pool.map(attempt, range(8)))
+    assert Counter(entry.store for entry in stores.of(tenant_id)) == KEPT
+
+
+def test_a_suspension_takes_the_tenant_away_from_what_is_under_way(stage: Stage, faults: Faults) -> None:
+    tenant_id = next(names)
+    begin(stage, tenant_id, NOW)
+    suspended: list[Status] = []
+
+    def finish_late(invoke: Callable[..., Any], name: str, event: Any) -> Any:
+        if isinstance(event, dict) and event.get("step") == "Finish" and event["state"]["kind"] == Kind.SET_TIER:
+            suspended.append(stage.tenants.suspend(tenant_id).record.status)  # type: ignore[union-attr]
+        return invoke(name, event)
+
+    faults.invoke = finish_late  # type: ignore[method-assign]
+    with pytest.raises(ControlPlaneError, match="changed by someone else meanwhile"):
+        stage.tenants.set_tier(tenant_id, THEN)
+    record = stage.tenants.show(tenant_id)
+    assert suspended == [Status.SUSPENDED]
+    assert (record.status, record.tier) == (Status.SUSPENDED, NOW)
+
+
+def test_a_change_of_tier_takes_effect_with_the_next_token_and_request(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = stage.onboard(next(names), NOW)
+    prompt = "hello ".ljust(load_tiers()[NOW].prompt_characters + 1, ".")
+    assert stage.ask(actor, prompt).status == 429
+    stage.tenants.set_tier(actor.name, THEN)
+    assert stage.actor(actor.email, actor.password).tenant.tier == THEN
+    monkeypatch.setattr(standing, "FRESH_SECONDS", 0.0)
+    assert stage.ask(actor, prompt).status == 200
+
+
+def test_every_outcome_is_announced(stage: Stage, cloud: LocalCloud, faults: Faults) -> None:
+    tenant_id = next(names)
+    faults.broken = {"CreateAdministrator": "before"}
+    with pytest.raises(ControlPlaneError):
+        begin(stage, tenant_id, NOW)
+    faults.broken = {}
+    begin(stage, tenant_id, NOW)
+    stage.tenants.suspend(tenant_id)
+    stage.tenants.resume(tenant_id)
+    stage.tenants.set_tier(tenant_id, THEN)
+    stage.tenants.export(tenant_id)
+    stage.tenants.offboard(tenant_id)
+    wait_for_announcements(cloud)
+    told = [event.detail for event in cloud.buses.events(cloud.outputs["EventBus"])]
+    mine = [(event["kind"], event["state"], event["status"]) for event in told if event["tenant_id"] == tenant_id]
+    assert mine == [
+        ("onboard", "FAILED", "FAILED"),
+        ("onboard", "SUCCEEDED", "ACTIVE"),
+        ("suspend", "SUCCEEDED", "SUSPENDED"),
+        ("resume", "SUCCEEDED", "ACTIVE"),
+        ("set-tier", "SUCCEEDED", "ACTIVE"),
+        ("export", "SUCCEEDED", "ACTIVE"),
+        ("offboard", "SUCCEEDED", "DELETED"),
+    ]
+    assert "example" not in json.dumps(told), "an address was announced"
+
+
+def wait_for_announcements(cloud: LocalCloud) -> None:
+    machines = cloud.operator_session().client("stepfunctions")
+    while machines.list_executions(stateMachineArn=cloud.outputs["WorkflowArn"], statusFilter="RUNNING")["executions"]:
+        threading.Event().wait(0.01)
+
+
+def test_the_workflow_has_the_steps_that_are_broken_here() -> None:
+    template = parse(PLATFORM.read_text(encoding="utf-8"))
+    states = template["Resources"]["Workflow"]["Properties"]["Definition"]["States"]
+    tasks = {name for name, state in states.items() if state["Type"] == "Task"}
+    assert tasks - {"Announce", "Fail"} == {step for steps in STEPS.values() for step in steps}
+    for name in tasks - {"Announce", "Fail"}:
+        assert states[name]["Catch"][0]["ResultPath"] == f"$.failed.{name}"
+
+
+def test_offboarding_waits_for_longer_than_credentials_live(stage: Stage, cloud: LocalCloud) -> None:
+    tenant_id = next(names)
+    begin(stage, tenant_id)
+    change = stage.tenants.offboard(tenant_id)
+    assert change.operation is not None
+    assert "Drain" in change.operation.steps
+    assert change.operation.steps.index("Drain") < change.operation.steps.index("DeleteData")
+    machine = cloud.outputs["WorkflowArn"].replace(":stateMachine:", ":execution:")
+    history = (
+        cloud.operator_session()
+        .client("stepfunctions")
+        .get_execution_history(executionArn=f"{machine}:{change.operation.operation_id}-1")
+    )
+    [waited] = [
+        json.loads(event["stateEnteredEventDetails"]["input"])["drain_seconds"]
+        for event in history["events"]
+        if event["type"] == "WaitStateEntered" and event["stateEnteredEventDetails"]["name"] == "Drain"
+    ]
+    assert waited > 900 + standing.FRESH_SECONDS
+
+
+# --- The API ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_the_api_but_discovery_is_open(cloud: LocalCloud) -> None:
+    api = APIS[cloud.outputs["ApiUrl"].split("//")[1].partition(".")[0]]
+    [methods] = api.deployments.values()
+    assert len(methods) > 10
+    assert {method.path for method in methods if method.authorization != "AWS_IAM"} == {"/discovery/{tenant_id}"}
+
+
+def test_an_unsigned_call_reaches_nothing(cloud: LocalCloud) -> None:
+    url = api_url(cloud.outputs, cloud.endpoint)
+    for verb, path in (("GET", "/tenants"), ("POST", "/tenants"), ("DELETE", "/tenants/acme")):
+        answer = urllib3.request(verb, url + path, headers={"Idempotency-Key": "12345678"})
+        assert (answer.status, answer.json()) == (403, {"message": "Missing Authentication Token"})
+
+
+def test_a_tenants_credentials_reach_nothing(stage: Stage, acme: Actor, cloud: LocalCloud) -> None:
+    api = AdminClient(stage.access(acme).session, api_url(cloud.outputs, cloud.endpoint))
+    for call in (lambda: list(api.all()), lambda: api.show("acme"), lambda: api.suspend("acme")):
+        with pytest.raises(ControlPlaneError, match="is not authorized to perform: execute-api:Invoke"):
+            call()
+
+
+def test_discovery_tells_everybody_the_same(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:
+    url = f"{api_url(cloud.outputs, cloud.endpoint)}/discovery"
+    known, unknown = (urllib3.request("GET", f"{url}/{name}").json() for name in (acme.name, "nobody-at-all"))
+    assert set(known) == set(unknown) == {"issuer", "client_id", "invocations"}
+    assert (known["issuer"], known["client_id"]) == (cloud.outputs["Issuer"], cloud.outputs["ClientId"])
+    assert known["invocations"] == stage.home(acme.name).invocations
+    own = PLACEMENT.column(acme.tenant.tier, "runtime") == "dedicated"
+    assert own or known == unknown
+    assert acme.name not in json.dumps(unknown)
+
+
+def test_an_unknown_operation_is_told_so(stage: Stage) -> None:
+    with pytest.raises(NotFound, match="there is no operation op-00"):
+        stage.tenants.operation(f"op-{'0' * 32}")
+
+
+@pytest.fixture
+def told(stage: Stage, cloud: LocalCloud) -> tuple[AdminClient, list[str]]:
+    steps: list[str] = []
+    url = api_url(cloud.outputs, cloud.endpoint)
+    return AdminClient(stage.session, url, tell=lambda _, step: steps.append(step)), steps
+
+
+@pytest.mark.parametrize("kind", [Kind.ONBOARD, Kind.OFFBOARD])
+def test_every_step_is_told(told: tuple[AdminClient, list[str]], kind: Kind) -> None:
+    api, steps = told
+    tenant_id = next(names)
+    api.onboard(tenant_id, tier=TIER, admin=f"admin@{tenant_id}.example", invite=False)
+    if kind is Kind.OFFBOARD:
+        steps.clear()
+        api.offboard(tenant_id, export=True)
+    seen = [step for step in steps if step not in ("", "AwaitDeletion", "AwaitStack", "Drain", "Announce")]
+    assert steps[0] == ""
+    assert seen == STEPS[kind]

@@ -1,0 +1,184 @@
+"""The `tenants` command against the local cloud: what it says, what it asks, and that repeating it is safe."""
+
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+
+from local.cloud import STAGE, LocalCloud
+from local.stage import Stage
+from saas_agent.control_plane import cli
+from saas_agent.control_plane.connection import Connection
+from saas_agent.tenancy.placement import load_placement
+from saas_agent.tenancy.tiers import load_tiers
+
+TIER, OTHER_TIER = list(load_tiers())[:2]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    connection = Connection(cloud.operator_session(), load_placement().service, STAGE, cloud.endpoint)
+    monkeypatch.setattr(cli, "_connect", lambda _: connection)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main(arguments)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def onboard(tenant_id: str, tier: str = TIER) -> tuple[str, ...]:
+    return ("onboard", tenant_id, "--tier", tier, "--admin", f"ann@{tenant_id}.example")
+
+
+def assert_refused(result: tuple[int, str, str], says: str) -> None:
+    status, out, err = result
+    assert (status, out) == (1, "")
+    [line] = [line for line in err.splitlines() if line.startswith("tenants: ")]
+    assert says in line
+    assert "Traceback" not in err
+
+
+def test_a_tenants_life(run: Run) -> None:
+    status, out, err = run(*onboard("command"))
+    assert (status, out) == (0, f"Tenant command ({TIER}) is onboarded: ACTIVE.\n")
+    first, *steps = [line for line in err.splitlines() if " ... " not in line]
+    assert first.startswith("onboard of command: op-")
+    own = ["  EnsureStack", "  AwaitStack"] if load_placement().has_own(TIER) else []
+    assert steps[: len(own) + 2] == [*own, "  CreateAdministrator", "  Finish"]
+    status, out, _ = run("list")
+    assert ["command", "ACTIVE", TIER] in [line.split()[:3] for line in out.splitlines()]
+    assert run("suspend", "command")[1] == f"Tenant command ({TIER}) is suspended: SUSPENDED.\n"
+    assert run("resume", "command")[1] == f"Tenant command ({TIER}) is resumed: ACTIVE.\n"
+    assert run("set-tier", "command", "--tier", OTHER_TIER)[1] == f"Tenant command ({OTHER_TIER}) is updated: ACTIVE.\n"
+    exported = run("export", "command")[1].splitlines()
+    assert exported[0] == f"Tenant command ({OTHER_TIER}) is exported: ACTIVE."
+    assert exported[1].startswith("The export is at s3://")
+    out = run("offboard", "command", "--yes", "--export")[1]
+    assert out.splitlines()[0] == f"Tenant command ({OTHER_TIER}) is offboarded: DELETED."
+    assert "manifest.json" in out
+    assert "command" not in [line.split()[0] for line in run("list")[1].splitlines()]
+    assert ["command", "DELETED"] in [line.split()[:2] for line in run("list", "--all")[1].splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "status"),
+    [
+        ((), onboard("repeated"), "ACTIVE"),
+        ((), ("resume", "repeated"), "ACTIVE"),
+        ((), ("set-tier", "repeated", "--tier", TIER), "ACTIVE"),
+    ],
+)
+def test_a_repetition_says_so_and_changes_nothing(
+    run: Run, first: tuple[str, ...], again: tuple[str, ...], status: str
+) -> None:
+    run(*onboard("repeated"))
+    before = run("show", "repeated", "--output", "json")
+    said = f"Tenant repeated ({TIER}) is {status} already; nothing was changed.\n"
+    assert run(*again) == (0, said, "")
+    assert run("show", "repeated", "--output", "json") == before
+
+
+def test_onboarding_a_suspended_tenant_says_how_to_go_on(run: Run) -> None:
+    run(*onboard("waiting"))
+    run("suspend", "waiting")
+    status, out, _ = run(*onboard("waiting"))
+    assert status == 0
+    assert "SUSPENDED already" in out
+    assert "`tenants resume waiting`" in out
+
+
+@pytest.mark.parametrize("command", ["show", "suspend", "resume", "export", "offboard", "set-tier"])
+def test_an_unknown_tenant_and_what_is_no_id_are_refused(run: Run, command: str) -> None:
+    extra = ("--tier", TIER) if command == "set-tier" else ("--yes",) if command == "offboard" else ()
+    assert_refused(run(command, "nobody", *extra), "there is no tenant nobody")
+    assert_refused(run(command, "acme#x", *extra), "is no tenant id")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("onboard", "other", "--tier", "gold", "--admin", "a@b.example"), "there is no tier 'gold'"),
+        (("onboard", "other", "--tier", TIER, "--admin", "ann"), "is no e-mail address"),
+        (("operation", "op-1"), "is no operation id"),
+        (("retry", f"op-{'0' * 32}"), "there is no operation"),
+    ],
+)
+def test_bad_answers_are_refused(run: Run, arguments: tuple[str, ...], says: str) -> None:
+    assert_refused(run(*arguments), says)
+    assert_refused(run("show", "other"), "there is no tenant other")
+
+
+def test_onboarding_twice_with_another_tier_is_refused(run: Run) -> None:
+    run(*onboard("twice"))
+    assert_refused(run(*onboard("twice", OTHER_TIER)), "is there already")
+
+
+def test_a_failure_says_what_to_do_and_that_is_what_helps(run: Run, stage: Stage) -> None:
+    """An address that is another tenant's: the one failure that an operator's own answers can bring about."""
+    run(*onboard("first"))
+    taken = ("onboard", "second", "--tier", TIER, "--admin", "ann@first.example")
+    status, _, err = run(*taken)
+    assert status == 1
+    line = err.splitlines()[-1]
+    assert "failed at CreateAdministrator: the address is a user's already, but not of tenant second" in line
+    assert "ann@" not in line
+    operation = line.rpartition("`tenants retry ")[2].rstrip("`")
+    shown = run("operation", operation)[1]
+    assert "FAILED" in shown
+    assert "CreateAdministrator" in shown
+    assert json.loads(run("operation", operation, "--output", "json")[1])["state"] == "FAILED"
+    assert_refused(run("retry", operation), "failed at CreateAdministrator")
+    shown = run("show", "second")[1]
+    assert "onboard at CreateAdministrator" in shown
+    assert run("offboard", "second", "--yes")[1] == (
+        "Tenant second was never active: nothing is left of it, and its id is free again.\n"
+    )
+    assert run(*onboard("second"))[0] == 0
+    user = stage.users.find("ann@first.example")
+    assert user is not None
+    assert user.tenant_id == "first"
+
+
+def test_show_tells_the_record_and_where_the_components_are(run: Run) -> None:
+    run(*onboard("shown"), "--name", "Shown Inc.")
+    shown = json.loads(run("show", "shown", "--output", "json")[1])
+    assert (shown["tenant_id"], shown["status"], shown["name"]) == ("shown", "ACTIVE", "Shown Inc.")
+    placement = load_placement()
+    assert shown["placement"] == {component: placement.column(TIER, component) for component in placement.components}
+    assert "Shown Inc." in run("show", "shown")[1]
+
+
+def test_changes_and_lists_are_also_json(run: Run) -> None:
+    status, out, err = run(*onboard("machine"), "--output", "json")
+    changed = json.loads(out)
+    assert (status, err) == (0, "")
+    assert (changed["changed"], changed["status"], changed["operation"]["state"]) == (True, "ACTIVE", "SUCCEEDED")
+    assert json.loads(run(*onboard("machine"), "--output", "json")[1])["changed"] is False
+    assert "machine" in [listed["tenant_id"] for listed in json.loads(run("list", "--output", "json")[1])]
+
+
+class Terminal(io.StringIO):
+    """A keyboard with somebody at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_offboarding_asks_for_the_id_to_be_typed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(*onboard("asked"))
+    assert_refused(run("offboard", "asked"), "nobody can be asked here")
+    monkeypatch.setattr("sys.stdin", Terminal("askd\n"))
+    status, _, err = run("offboard", "asked")
+    assert status == 1
+    assert "that was not the tenant's id; nothing was changed" in err
+    assert "ACTIVE" in run("show", "asked")[1]
+    monkeypatch.setattr("sys.stdin", Terminal("asked\n"))
+    status, out, err = run("offboard", "asked")
+    assert status == 0
+    assert "It can't be undone" in err
+    assert "DELETED" in out
