@@ -138,7 +138,7 @@ def test_usage_is_what_the_meter_wrote(platform: dict[str, Any], run: Run) -> No
     assert run("usage", "--month", "2020-01")[1] == "Nothing was used in 2020-01.\n"
     for option in (("--tier", "another"), ("--feature", "another")):
         assert run("usage", *option)[1].startswith("Nothing was used")
-    assert run("usage", "--tier", TIER, "--feature", "support_desk")[1] == out
+    assert run("usage", "--tier", TIER, "--feature", "conversation")[1] == out
 
 
 def test_a_tenant_that_used_nothing_and_one_that_there_never_was(platform: dict[str, Any], run: Run) -> None:

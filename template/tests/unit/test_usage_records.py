@@ -255,7 +255,7 @@ def test_a_model_call_is_written_at_once_and_the_rest_at_the_end(meter: Meter, l
     assert log.operations == {"echo": (2, 1, Decimal(0)), "memory.CreateEvent": (1, 0, Decimal("0.00025"))}
     whole = log.invocation
     assert (whole.tenant_id, whole.tier, whole.session_id) == ("acme", "basic", "s1")
-    assert (whole.request_id, whole.feature, whole.outcome) == ("r1", "support_desk", "ok")
+    assert (whole.request_id, whole.feature, whole.outcome) == ("r1", "conversation", "ok")
     assert whole.invocation is not None
     assert whole.invocation.model_calls == 2
     assert len({record.id for record in log.records}) == 5
