@@ -49,6 +49,20 @@ def test_it_has_its_own_pipeline_and_no_other(variant: Variant, renderings: Rend
         assert yaml.safe_load((rendered / PIPELINES[ci]).read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("ci", PIPELINES)
+def test_a_pipeline_deploys_without_asking_and_says_whom_to_trust(ci: str, template: Path) -> None:
+    text = (template / "template" / PIPELINES[ci]).read_text(encoding="utf-8")
+    deploys = re.findall(r"make deploy\b.*", text)
+    assert deploys
+    # Nobody can be asked there: without it, deploying ends with an error.
+    assert [line for line in deploys if not line.endswith("ARGS=--yes")] == []
+    header = text.partition("\n\n")[0]
+    assert "StringEquals, never StringLike" in header
+    assert re.search(
+        r"^#   \S+:sub = (repo|project_path):\S+:(environment:dev|ref_type:branch:ref:<default branch>)", header, re.M
+    )
+
+
 @pytest.mark.parametrize("variant", load().supported, ids=by_id)
 def test_it_is_the_same_when_rendered_again(
     variant: Variant, renderings: Renderings, template: Path, tmp_path: Path
