@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.releases import tagged_clone
 from tests.rendering import copy
 
-from . import archives, copying, requests, starting, updating
+from . import archives, copying, metering, requests, starting, updating
 from .measure import Row, table
 
 
@@ -27,6 +27,7 @@ def main() -> int:
             "archives": lambda: archives.measure(rendered),
             "requests": lambda: requests.measure(rendered),
             "updating": lambda: updating.measure(template, scratch),
+            "metering": lambda: metering.measure(rendered),
         }
         parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
         parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all when none is named")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local import report
+from local import report, usage_page
 from local.attacks.judgement import Verdict
 from local.cloud import LocalCloud, LocalCloudError
 from local.proof import Access, Outcome, attacks_on, counted, left_out, plant, run_attacks, tiers_to_prove, walk
@@ -62,8 +62,10 @@ def _run() -> int:
             left_out=omitted,
             usage=_usage(stage),
         )
+        used = usage_page.read(_ledger(stage), placement.service, stage.outputs["Stage"], Month.of(began))
     report.write(run, REPORT)
     _print(run)
+    print(f"Usage and cost: {usage_page.write(used).resolve().as_uri()}")
     return 0 if run.proved else 1
 
 
@@ -102,7 +104,6 @@ def _attack(cloud: LocalCloud, stage: Stage, attacker: Actor, actors: Sequence[A
 
 def _usage(stage: Stage) -> list[report.TenantUsage]:
     month = Month.of(datetime.now(UTC))
-    ledger = LedgerReader(stage.session.client("dynamodb"), stage.outputs["LedgerTable"])
     return [
         report.TenantUsage(
             tenant=row.tenant_id,
@@ -114,9 +115,13 @@ def _usage(stage: Stage) -> list[report.TenantUsage]:
             cost_usd=f"{row.cost:.6f}",
             unpriced=row.unpriced,
         )
-        for row in usage_report(ledger.rows(str(month)), month)
+        for row in usage_report(_ledger(stage).rows(str(month)), month)
         if row.tenant_id
     ]
+
+
+def _ledger(stage: Stage) -> LedgerReader:
+    return LedgerReader(stage.session.client("dynamodb"), stage.outputs["LedgerTable"])
 
 
 def _placement(placement: Placement) -> str:

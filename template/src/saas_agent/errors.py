@@ -1,6 +1,8 @@
 """What goes wrong, in two kinds: a deployment that must not start, and a request that is refused."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 
 class ConfigurationError(Exception):
@@ -9,11 +11,20 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True)
 class Reason:
-    """A refusal as the caller sees it: a stable code, an HTTP status and a sentence that gives nothing away."""
+    """A refusal as the caller sees it: a stable code, an HTTP status and a sentence that gives nothing away.
+
+    told: further members of the answer's error.
+    """
 
     code: str
     status: int
     message: str
+    told: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The answer's error."""
+        return {"code": self.code, "message": self.message, **self.told}
 
 
 INVALID_TOKEN = Reason("invalid_token", 401, "The access token is missing or not valid; sign in again.")
@@ -30,6 +41,20 @@ LIMIT_REACHED = Reason(
 )
 DENIED = Reason("denied", 403, "Access to this resource is denied.")
 INTERNAL = Reason("internal", 500, "Something went wrong; try again, and quote the request id if it persists.")
+
+_QUOTAS = {
+    "tokens_per_day": "tokens a day",
+    "tokens_per_month": "tokens a month",
+    "requests_per_minute": "requests a minute",
+    "concurrent_sessions": "sessions at a time",
+}
+
+
+def limit_reached(name: str, limit: int, resets_at: datetime) -> Reason:
+    """Which limit of the tier is used up, and until when. name: its key in tiers.toml. resets_at: in UTC."""
+    at = f"{resets_at:%Y-%m-%dT%H:%M:%SZ}"
+    message = f"Your tier allows {limit:,} {_QUOTAS[name]}, and that is used up; try again after {at}."
+    return Reason(LIMIT_REACHED.code, LIMIT_REACHED.status, message, {"limit": name, "resets_at": at})
 
 
 class Refused(Exception):

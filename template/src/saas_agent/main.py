@@ -25,7 +25,7 @@ from saas_agent.errors import (
     Refused,
 )
 from saas_agent.metering.hooks import metered
-from saas_agent.metering.record import plain
+from saas_agent.metering.record import plain, start_refused
 from saas_agent.metering.usage import Usage, write_stdout
 from saas_agent.settings import Settings
 from saas_agent.tenancy import session, token
@@ -53,6 +53,7 @@ def answer(platform: wiring.Platform, payload: object, context: RequestContext) 
         usage.identify(tier=standing.tier.name)
         _require_within(standing.tier, prompt)
         place = wiring.place(platform, caller, context.request_headers, access, standing)
+        usage.when_closed(platform.quotas.admit(place.access, standing.tier, session_id))
         doors = wiring.open_doors(replace(place, access=metered(place.access, usage)))
         yield {"type": "accepted", "session_id": session_id}
         for event in _one_by_one(
@@ -93,7 +94,7 @@ def create_app(
             return JSONResponse(_whole(accepted["session_id"], events))
         except Exception as error:
             reason = _reason(error)
-            return JSONResponse({"error": {"code": reason.code, "message": reason.message}}, reason.status)
+            return JSONResponse({"error": reason.error}, reason.status)
 
     return app
 
@@ -103,6 +104,8 @@ def run() -> None:
     try:
         app = create_app(Settings.from_environ(os.environ), session=boto3.Session())
     except ConfigurationError as error:
+        # Seen by an alarm: somebody has switched isolation off.
+        write_stdout(start_refused(os.environ.get("SERVICE", "unknown"), os.environ.get("STAGE", "unknown")) + "\n")
         sys.exit(f"The agent does not start: {error}")
     app.run(port=int(os.environ.get("PORT", "8080")))
 
@@ -194,7 +197,7 @@ def _server_sent(events: Iterator[Event]) -> Iterator[str]:
             yield f"data: {json.dumps(event)}\n\n"
     except Exception as error:
         reason = _reason(error)
-        yield f"data: {json.dumps({'type': 'error', 'code': reason.code, 'message': reason.message})}\n\n"
+        yield f"data: {json.dumps({'type': 'error', **reason.error})}\n\n"
 
 
 def _reason(error: Exception) -> Reason:

@@ -19,6 +19,8 @@ class Settings:
     issuer: str
     client_id: str
     registry_table: str
+    quota_table: str
+    ledger_table: str
     tenant_id: str | None
     guardrail_id: str | None
     guardrail_version: str | None
@@ -34,6 +36,8 @@ class Settings:
             issuer=required(environ, "ISSUER"),
             client_id=required(environ, "CLIENT_ID"),
             registry_table=required(environ, "REGISTRY_TABLE"),
+            quota_table=required(environ, "QUOTA_TABLE"),
+            ledger_table=required(environ, "LEDGER_TABLE"),
             tenant_id=environ.get("TENANT_ID") or None,
             guardrail_id=environ.get("GUARDRAIL_ID") or None,
             guardrail_version=environ.get("GUARDRAIL_VERSION") or None,

@@ -1,8 +1,12 @@
 """From a request to the ledger: over the deployed log subscription, in the deployed function, in its own role."""
 
 import json
+import threading
 import time
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
@@ -14,8 +18,25 @@ from saas_agent.control_plane.redrive import redrive
 from saas_agent.control_plane.report import Month, usage_report
 from saas_agent.functions import record_usage
 from saas_agent.metering.ledger import LedgerReader, LedgerWriter, Row
-from saas_agent.metering.record import MARK, looks_like_usage, read
+from saas_agent.metering.rates import Cost, Tokens
+from saas_agent.metering.record import MARK, Record, looks_like_usage, read
 from saas_agent.metering.usage import utc_now
+from saas_agent.tenancy.tiers import load_tiers
+
+MODEL_CALL = Record(
+    id="",
+    at=utc_now(),
+    service="",
+    stage="",
+    tier="basic",
+    tenant_id=None,
+    session_id=None,
+    request_id=None,
+    feature="support_desk",
+    model_id="m",
+    outcome="ok",
+    cost=Cost(Decimal("0.1"), None),
+)
 
 
 def ledger(stage: Stage) -> LedgerReader:
@@ -46,7 +67,8 @@ def test_the_ledger_is_the_log_neither_more_nor_less(cloud: LocalCloud, stage: S
     pages = stage.session.client("logs").get_paginator("filter_log_events")
     lines = [
         event["message"]
-        for page in pages.paginate(logGroupName=stage.home("acme").log_group, filterPattern=MARK)
+        for group in stage.log_groups()
+        for page in pages.paginate(logGroupName=group, filterPattern=MARK)
         for event in page["events"]
     ]
     records = [read(line) for line in lines if looks_like_usage(line)]
@@ -84,9 +106,81 @@ def test_the_function_may_write_to_the_ledger_and_nothing_else(
     stage.ask(acme, "hello")
     cloud.flush()
     made = [decision for decision in decisions.since(position) if "LedgerRole" in decision.principal]
-    assert {decision.action for decision in made} <= {"dynamodb:PutItem", "dynamodb:UpdateItem"}
+    assert {decision.action for decision in made} <= {
+        "dynamodb:BatchGetItem",
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+    }
     assert {decision.resource.rpartition("/")[2] for decision in made} == {stage.outputs["LedgerTable"]}
     assert all(decision.allowed for decision in made)
+
+
+def spend(stage: Stage, tenant: str, tokens: int) -> str:
+    """Sets the tenant's counters of today and of this month; the name of today's."""
+    now = utc_now()
+    day = f"day_{now:%d}"
+    stage.session.client("dynamodb").update_item(
+        TableName=stage.outputs["QuotaTable"],
+        Key={"pk": {"S": f"TENANT#{tenant}"}, "sk": {"S": f"BUDGET#{now:%Y-%m}"}},
+        UpdateExpression="SET #month = :tokens, #day = :tokens",
+        ExpressionAttributeNames={"#month": "month", "#day": day},
+        ExpressionAttributeValues={":tokens": {"N": str(tokens)}},
+    )
+    return day
+
+
+def spent(stage: Stage, tenant: str, day: str) -> int:
+    item = stage.session.client("dynamodb").get_item(
+        TableName=stage.outputs["QuotaTable"],
+        Key={"pk": {"S": f"TENANT#{tenant}"}, "sk": {"S": f"BUDGET#{utc_now():%Y-%m}"}},
+    )["Item"]
+    return int(item[day]["N"])
+
+
+def test_a_tenant_at_its_budget_is_refused_before_the_model_is_called(cloud: LocalCloud, stage: Stage) -> None:
+    actor, other = stage.onboard("spent", "basic"), stage.onboard("spent2", "basic")
+    assert stage.ask(actor, "hello").status == 200
+    spend(stage, "spent", load_tiers()["basic"].tokens_per_day)
+    answer = stage.ask(actor, "hello")
+    assert (answer.status, answer.body["error"]["code"]) == (429, "limit_reached")
+    assert answer.body["error"]["limit"] == "tokens_per_day"
+    assert answer.body["error"]["resets_at"] == f"{utc_now().date() + timedelta(days=1)}T00:00:00Z"
+    assert stage.ask(other, "hello").status == 200
+    cloud.flush()
+    found = rows(stage, "spent")
+    assert [row.calls for row in found if row.kind == "model_call"] == [1]
+    assert {row.name: row.calls for row in found if row.kind == "invocation"} == {"ok": 1, "limit_reached": 1}
+
+
+def test_what_the_ledger_counted_refuses_too_and_is_told(cloud: LocalCloud, stage: Stage) -> None:
+    actor = stage.onboard("counted", "basic")
+    record = replace(MODEL_CALL, id=str(uuid4()), at=utc_now(), service=stage.outputs["Service"], stage="local")
+    record = replace(record, tenant_id="counted", tokens=Tokens(load_tiers()["basic"].tokens_per_day))
+    logs, own = stage.session.client("logs"), stage.tenants.show("counted").resources
+    group = own.get("RuntimeLogGroup") or stage.outputs["RuntimeLogGroup"]
+    logs.create_log_stream(logGroupName=group, logStreamName="counted")
+    line = {"timestamp": int(time.time() * 1000), "message": record.to_line()}
+    logs.put_log_events(logGroupName=group, logStreamName="counted", logEvents=[line])
+    answer = stage.ask(actor, "hello")
+    assert (answer.status, answer.body["error"]["limit"]) == (429, "tokens_per_day")
+    told = [event.detail for event in cloud.buses.events("default") if event.detail.get("tenant_id") == "counted"]
+    budgets = [(detail["budget"], detail["percent"]) for detail in told]
+    assert budgets == [("tokens_per_day", 80), ("tokens_per_day", 100)]
+
+
+def test_many_at_once_overspend_by_one_requests_tokens_at_most(cloud: LocalCloud, stage: Stage) -> None:
+    actor, tier = stage.onboard("crowded", "basic"), load_tiers()["basic"]
+    assert stage.ask(actor, "hello").status == 200
+    day = spend(stage, "crowded", tier.tokens_per_day - 2 * tier.total_tokens)
+    answers: list[int] = []
+    threads = [threading.Thread(target=lambda: answers.append(stage.ask(actor, "hello").status)) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {200, 429}
+    assert answers.count(200) >= 2
+    assert spent(stage, "crowded", day) <= tier.tokens_per_day + tier.total_tokens
 
 
 def test_the_function_says_in_its_log_what_it_counted(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:

@@ -87,7 +87,7 @@ class Stores:
         found = {*self._users(), *self._stacks(), *self._log_groups()}
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, ""))
-        for store in ("RegistryTable", "TableName"):
+        for store in ("RegistryTable", "QuotaTable", "TableName"):
             for table in self._places(store):
                 pages = self._dynamodb.get_paginator("scan").paginate(TableName=table)
                 found |= {_item(store, item) for page in pages for item in page["Items"]}
@@ -102,7 +102,7 @@ class Stores:
         found = {entry for entry in named if entry.tenant == tenant_id}
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, f"{tenant_id}:"))
-        for store in ("RegistryTable", "TableName"):
+        for store in ("RegistryTable", "QuotaTable", "TableName"):
             for table in self._places(store):
                 own = {":pk": {"S": f"TENANT#{tenant_id}"}}
                 items = self._dynamodb.query(
@@ -408,7 +408,7 @@ def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
     stage.tenants.export("leaver")
     before = stores.entries()
     had = {entry.store for entry in before if entry.tenant == "leaver"}
-    assert {"RegistryTable", "users", "events", "records", "ExportsBucket"} <= had
+    assert {"RegistryTable", "QuotaTable", "users", "events", "records", "ExportsBucket"} <= had
     stage.tenants.offboard("leaver")
     after = stores.entries()
     [tombstone] = [entry for entry in after if entry.tenant == "leaver"]

@@ -15,6 +15,9 @@ from .documents import TENANT_KEY, Documents, Role, statements
 ALLOWED: Mapping[str, frozenset[str]] = {
     # A tenant reads its own standing. Who else writes there is the control plane.
     "registry": frozenset({"dynamodb:GetItem"}),
+    # It takes from its own budget, and sees in the ledger what it used. Who writes there is the ledger's function.
+    "quotas": frozenset({"dynamodb:UpdateItem"}),
+    "ledger": frozenset({"dynamodb:BatchGetItem"}),
     "dynamodb": frozenset(
         {
             "dynamodb:BatchGetItem",
@@ -84,6 +87,7 @@ On which resources, and under which conditions, is pinned in `test_stacks.py`.
 
 DATA_OPERATIONS: Mapping[str, frozenset[str]] = {
     "dynamodb": frozenset({"dynamodb:BatchWriteItem", "dynamodb:Query"}),
+    "quotas": frozenset({"dynamodb:BatchWriteItem", "dynamodb:Query"}),
     "s3": frozenset({"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucketVersions"}),
     "exports": frozenset({"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}),
     "memory": frozenset(
@@ -147,6 +151,8 @@ def component_of(resource: str, documents: Documents) -> str | None:
     """The component that an ARN or ARN pattern of a policy belongs to, None when to none."""
     exact = {
         documents.registry: "registry",
+        documents.quotas: "quotas",
+        documents.ledger: "ledger",
         documents.memory: "memory",
         documents.table: "dynamodb",
         documents.bucket: "s3",

@@ -57,7 +57,7 @@ class Documents:
             key. data_function: the role of the function that alone takes these two.
         stacks: the role in which CloudFormation makes tenants' stacks, None where there are none.
         others: the remaining roles of the deployment.
-        exports, registry, memory, table, bucket: ARNs; table and bucket are None where the variant has none.
+        exports, registry, quotas, ledger, memory, table, bucket: ARNs; table and bucket are None where there are none.
         models: ARNs of the models and inference profiles that the tiers may use.
         issuer: of the user pool, with `https://`.
         client_id: the audience of its tokens.
@@ -76,6 +76,8 @@ class Documents:
     others: tuple[Role, ...]
     exports: str
     registry: str
+    quotas: str
+    ledger: str
     memory: str
     table: str | None
     bucket: str | None
@@ -189,6 +191,8 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         others=tuple(roles.values()),
         exports=f"arn:{partition}:s3:::{outputs['ExportsBucket']}",
         registry=table(outputs["RegistryTable"]),
+        quotas=table(outputs["QuotaTable"]),
+        ledger=table(outputs["LedgerTable"]),
         memory=f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}:memory/{memory}",
         table=table(name) if name else None,
         bucket=f"arn:{partition}:s3:::{bucket}" if bucket else None,

@@ -101,6 +101,18 @@ TABLES: Sequence[Table] = (
         ),
         (Row("own standing, to write or to search", "{registry}", _leading("TENANT#acme")),),
     ),
+    Table("quotas", ("dynamodb:UpdateItem",), _item_rows("{quotas}", "{quotas}2")),
+    Table(
+        "quotas",
+        ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+        (Row("own counters, to replace or to read", "{quotas}", _leading("TENANT#acme")),),
+    ),
+    Table("ledger", ("dynamodb:BatchGetItem",), _item_rows("{ledger}", "{ledger}2")),
+    Table(
+        "ledger",
+        ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+        (Row("own sums, to write", "{ledger}", _leading("TENANT#acme")),),
+    ),
     Table(
         "s3",
         ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"),
@@ -195,6 +207,8 @@ TABLES: Sequence[Table] = (
         (Row("every tenant's", "{table}"),),
     ),
     Table("registry", ("dynamodb:Scan",), (Row("every tenant's", "{registry}"),)),
+    Table("quotas", ("dynamodb:Scan",), (Row("every tenant's", "{quotas}"),)),
+    Table("ledger", ("dynamodb:Scan",), (Row("every tenant's", "{ledger}"),)),
     Table(
         "s3",
         ("s3:PutBucketPolicy", "s3:GetBucketPolicy"),
@@ -251,7 +265,7 @@ class Question:
 
 def questions(documents: Documents) -> Iterator[Question]:
     """Every cell that this variant has. An action that no policy grants is denied to everybody."""
-    components = {"registry", "memory", "model"}
+    components = {"registry", "quotas", "ledger", "memory", "model"}
     components |= {"dynamodb"} if documents.table else set()
     components |= {"s3"} if documents.bucket else set()
     for table in TABLES:
@@ -298,20 +312,22 @@ def _of_data_operations(documents: Documents) -> Iterator[str]:
             if question.caller == "acme"
             for caller in CALLERS
         ]
-        for seen in (documents, replace(documents, bucket=documents.exports))
+        for seen in (documents, replace(documents, bucket=documents.exports, table=documents.quotas))
     ]
-    asked = [question for question in everybody[0] if question.component in ("dynamodb", "memory", "s3")]
+    asked = [question for question in everybody[0] if question.component in ("dynamodb", "ledger", "memory", "s3")]
+    asked += [replace(question, component="quotas") for question in everybody[1] if question.component == "dynamodb"]
     exports = [replace(question, component="exports") for question in everybody[1] if question.component == "s3"]
     for question in (*asked, *exports):
         wanted = (
             question.row.allowed
             and question.caller == "acme"
-            and question.action in DATA_OPERATIONS[question.component]
+            and question.action in DATA_OPERATIONS.get(question.component, ())
             and "bedrock-agentcore:namespace" not in question.row.context
         )
         # Tables, buckets and memories of tenants' own are known by how they are named: by one more letter too.
         named = documents.tenant.tenant is not None
-        near = named and ("}2" in question.row.resource or "/index/" in question.row.resource)
+        near = question.component in ("dynamodb", "exports", "memory", "s3") and named
+        near = near and ("}2" in question.row.resource or "/index/" in question.row.resource)
         if not near and _allows(documents.data, question, documents.me) != wanted:
             yield f"{documents.data.name}: {question}: expected {'allowed' if wanted else 'denied'}"
         kept = question.action in UPKEEP
@@ -331,7 +347,8 @@ def _is_for_tenants_alone(question: Question, role: Role, documents: Documents) 
     if question.action.startswith("sts:"):
         # Who becomes the tenant role is for its trust policy to say.
         return role is documents.execution
-    return question.component != "registry" or role not in documents.others
+    # The control plane keeps the registry, and the ledger's function the ledger.
+    return question.component not in ("registry", "ledger") or role not in documents.others
 
 
 def _allows(role: Role, question: Question, me: str, caller: str | None = None) -> bool:
@@ -370,6 +387,8 @@ def _resources(template: str, documents: Documents) -> list[str]:
         return [model.replace(":*:", f":{documents.region}:") for model in documents.models]
     names = {
         "registry": documents.registry,
+        "quotas": documents.quotas,
+        "ledger": documents.ledger,
         "memory": documents.memory,
         "table": documents.table,
         "bucket": documents.bucket,

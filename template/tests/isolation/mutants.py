@@ -156,7 +156,7 @@ def _with_a_wider_action(statement: Statement, documents: Documents) -> Iterator
         "bedrock": ("bedrock:Retrieve",),
     }[service]:
         yield f"with {action}", {**statement, "Action": [*actions, action]}, "text"
-    if component_of(as_list(statement["Resource"])[0], documents) == "registry":
+    if component_of(as_list(statement["Resource"])[0], documents) in ("registry", "quotas", "ledger"):
         changed = {**statement, "Action": [*actions, "dynamodb:PutItem"]}
         yield "with dynamodb:PutItem", changed, "verdict"
 

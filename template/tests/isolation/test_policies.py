@@ -41,7 +41,7 @@ def test_every_component_of_this_variant_is_granted(documents: Documents) -> Non
     if documents.only_looks_up:
         assert granted == {"registry"}
         return
-    assert granted - {"guardrail"} == {"registry", "model"} | placed
+    assert granted - {"guardrail"} == {"registry", "quotas", "ledger", "model"} | placed
     # The matrix leaves out a store that it finds no ARN of.
     assert bool(documents.table) == ("dynamodb" in placed)
     assert bool(documents.bucket) == ("s3" in placed)

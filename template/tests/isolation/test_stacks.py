@@ -69,7 +69,8 @@ GRANTS: Mapping[str, frozenset[str]] = {
     ),
     "LedgerRole": frozenset(
         {
-            "Allow dynamodb:PutItem dynamodb:UpdateItem on LedgerTable.Arn",
+            "Allow dynamodb:BatchGetItem dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem on LedgerTable.Arn",
+            "Allow events:PutEvents on arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default",
             "Allow sqs:SendMessage on LedgerDeadLetters.Arn",
         }
     ),
@@ -148,6 +149,9 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${Service}-${Stage}-tenant-* "
             "if ForAllValues:StringEquals dynamodb:LeadingKeys TENANT#${aws:PrincipalTag/TenantId} if Null "
             "aws:PrincipalTag/TenantId false if Null dynamodb:LeadingKeys false",
+            "Allow dynamodb:BatchWriteItem dynamodb:Query on QuotaTable.Arn if ForAllValues:StringEquals "
+            "dynamodb:LeadingKeys TENANT#${aws:PrincipalTag/TenantId} if Null aws:PrincipalTag/TenantId false "
+            "if Null dynamodb:LeadingKeys false",
             "Allow s3:DeleteObject s3:GetObject s3:PutObject on ExportsBucket.Arn "
             "/tenants/${aws:PrincipalTag/TenantId}/* if Null aws:PrincipalTag/TenantId false",
             "Allow s3:DeleteObjectVersion s3:GetObject on Bucket.Arn /tenants/${aws:PrincipalTag/TenantId}/* "

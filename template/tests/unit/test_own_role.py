@@ -33,7 +33,8 @@ def exchange_into(role_arn: str) -> Exchange:
 
 def roles() -> OwnRoles:
     environ = {
-        **dict.fromkeys(("SERVICE", "STAGE", "AWS_REGION", "ISSUER", "CLIENT_ID", "REGISTRY_TABLE"), "x"),
+        **dict.fromkeys(("SERVICE", "STAGE", "AWS_REGION", "ISSUER", "CLIENT_ID"), "x"),
+        **dict.fromkeys(("REGISTRY_TABLE", "QUOTA_TABLE", "LEDGER_TABLE"), "x"),
         "MEMORY_ID": "shared-memory",
         "FILES_NAME": "shared-files",
     }

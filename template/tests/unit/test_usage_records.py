@@ -149,11 +149,17 @@ def test_no_metric_is_counted_by_two_kinds_of_record() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "metric"),
-    [("internal", "Errors"), ("error", "Errors"), ("denied", "Denials"), ("limit_reached", "LimitsReached")],
+    [
+        ("internal", "Errors"),
+        ("error", "Errors"),
+        ("denied", "Denials"),
+        ("limit_reached", "LimitsReached"),
+        ("invalid_token", "TokensRefused"),
+    ],
 )
 def test_how_an_invocation_ended_is_a_metric(outcome: str, metric: str) -> None:
     document = json.loads(replace(INVOCATION, outcome=outcome).to_line())
-    assert [document[name] for name in ("Errors", "Denials", "LimitsReached")].count(1) == document[metric] == 1
+    assert [document[name] for name in list(METRICS["invocation"])[3:]].count(1) == document[metric] == 1
 
 
 def test_an_unpriced_record_says_null_and_not_zero() -> None:
@@ -219,7 +225,7 @@ def test_a_malformed_record_is_not_read(change: dict[str, object]) -> None:
 def test_a_record_that_lacks_a_field_is_not_read(record: Record) -> None:
     document = json.loads(record.to_line())
     # These follow from the others; they are there for CloudWatch.
-    told = {"_aws", "Invocations", "Errors", "Denials", "LimitsReached", "Throttles", "UnpricedCalls"}
+    told = {"_aws", "Invocations", "Errors", "Denials", "LimitsReached", "TokensRefused", "Throttles", "UnpricedCalls"}
     for key in set(document) - told:
         with pytest.raises(RecordError):
             read(json.dumps({k: v for k, v in document.items() if k != key}))

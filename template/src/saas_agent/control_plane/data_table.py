@@ -1,4 +1,4 @@
-"""A tenant's items in the table, for the workflow."""
+"""A tenant's items in a table, for the workflow."""
 
 import time
 from typing import Any
@@ -14,10 +14,9 @@ _ATTEMPTS = 6
 class TableItems(Store):
     """The items of the partition `TENANT#<id>`. Exported as DynamoDB itself exports them: `{"Item": {...}}` a line."""
 
-    name = "table"
-
-    def __init__(self, client: Any, table: str, tenant_id: str) -> None:
+    def __init__(self, client: Any, table: str, tenant_id: str, name: str = "table") -> None:
         """`client`: a boto3 DynamoDB client with the tenant's credentials."""
+        self.name = name
         self._client = client
         self._table = table
         self._partition = f"TENANT#{tenant_id}"
@@ -37,7 +36,7 @@ class TableItems(Store):
 
     def export(self, page: Page, number: int, folder: Folder) -> list[Exported]:
         lines = [{"Item": item} for item in page.items]
-        return folder.write_lines(f"table/{number:06}.jsonl", lines)
+        return folder.write_lines(f"{self.name}/{number:06}.jsonl", lines)
 
     def delete(self, page: Page) -> None:
         keys = [{"pk": item["pk"], "sk": item["sk"]} for item in page.items]

@@ -21,11 +21,13 @@ from typing import Any
 
 import boto3
 
-from saas_agent.metering.ledger import EARLIEST, LATEST, Entry, LedgerWriter, Tally, entry_of, rejected
-from saas_agent.metering.record import NAMESPACE, NewerSchema, Record, RecordError, looks_like_usage, read
+from saas_agent.metering.budgets import BudgetWatch
+from saas_agent.metering.ledger import EARLIEST, LATEST, Entry, LedgerWriter, Tally, entry_of, rejected, told_nothing
+from saas_agent.metering.record import NewerSchema, Record, RecordError, emf, looks_like_usage, read
 from saas_agent.metering.subscription import tenant_of
 from saas_agent.metering.usage import utc_now, write_stdout
 from saas_agent.settings import required
+from saas_agent.tenancy.tiers import load_tiers
 
 Handler = Callable[[dict[str, Any], object], dict[str, int]]
 
@@ -35,9 +37,14 @@ METRICS = {
     "RecordsConflicting": "Count",
     "RecordsRejected": "Count",
     "RecordsUnpriced": "Count",
+    "RecordsUntold": "Count",
     "LedgerLagMs": "Milliseconds",
 }
-"""What the function says of each batch. LedgerLagMs: the age of the oldest record that was counted."""
+"""What the function says of each batch.
+
+RecordsUnpriced: something is missing in rates.toml. RecordsUntold: calls that were cut before they told their tokens.
+LedgerLagMs: the age of the oldest record that was counted.
+"""
 
 DIMENSIONS = [["service", "stage"]]
 BATCH, SUM = "ledger_batch", "ledger_sum"
@@ -64,6 +71,13 @@ def create(
     """The handler for this environment: LEDGER_TABLE, SERVICE, STAGE; ConfigurationError where one is missing."""
     writer = LedgerWriter(session.client("dynamodb"), required(environ, "LEDGER_TABLE"))
     origin = (required(environ, "SERVICE"), required(environ, "STAGE"))
+    budgets = BudgetWatch(
+        session.client("dynamodb"),
+        required(environ, "LEDGER_TABLE"),
+        session.client("events"),
+        ".".join(origin),
+        load_tiers(),
+    )
 
     def count(event: dict[str, Any], _context: object) -> dict[str, int]:
         message = _message(event)
@@ -87,6 +101,8 @@ def create(
         counted = [records[entry.key] for entry in tally.recorded if entry.key in records]
         for text in _told(origin, tally, counted, reasons, now):
             write(text + "\n")
+        # Of all that came: an event that failed here comes again, and then everything in it is counted already.
+        budgets.look(records.values())
         if newer:
             raise _NotYet(f"{newer} records are of a newer schema; deploy the functions, then run `tenants redrive`")
         return {"counted": len(counted), "duplicates": tally.duplicates, "rejected": reasons.total()}
@@ -133,16 +149,13 @@ def _told(
         "RecordsDuplicate": tally.duplicates,
         "RecordsConflicting": tally.conflicting,
         "RecordsRejected": reasons.total(),
-        "RecordsUnpriced": sum(record.cost.amount is None for record in counted),
+        "RecordsUnpriced": sum(record.cost.amount is None and not told_nothing(record) for record in counted),
+        "RecordsUntold": sum(map(told_nothing, counted)),
         "LedgerLagMs": max(0, round(lag.total_seconds() * 1000)) if lag is not None else 0,
     }
-    metrics = [{"Name": name, "Unit": unit} for name, unit in METRICS.items()]
     yield json.dumps(
         {
-            "_aws": {
-                "Timestamp": int(now.timestamp() * 1000),
-                "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": DIMENSIONS, "Metrics": metrics}],
-            },
+            **emf(METRICS, DIMENSIONS, now),
             "record": BATCH,
             "service": service,
             "stage": stage,
@@ -162,8 +175,8 @@ def _rows(recorded: Iterable[Entry]) -> list[dict[str, Any]]:
         if "tenant_id" not in first.labels:
             continue
         row = rows.setdefault(f"{first.pk} {first.sk}", {**first.labels, **dict.fromkeys(SUMMED, 0)})
-        for name, amount in first.adds.items():
-            row[name] += amount
+        for name in first.adds.keys() & row.keys():
+            row[name] += first.adds[name]
     # A dashboard takes numbers only; what is exact is in the ledger.
     return [{**row, "cost_usd": float(row["cost_usd"])} for row in rows.values()]
 

@@ -37,6 +37,9 @@ LATEST = timedelta(days=60)
 EARLIEST = timedelta(hours=1)
 """How far a record's time may lie behind and ahead of the ledger's clock."""
 
+BOUNDS_MS = (250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000)
+"""Invocations are counted by the first of these that their duration doesn't exceed."""
+
 _TRANSACTION = 100  # items; DynamoDB's limit (developer guide, "Service, account, and table quotas")
 _ATTEMPTS = 8
 _PASSING = frozenset({"None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
@@ -105,12 +108,17 @@ def rejected(event_id: str, at: datetime, reason: str) -> Entry:
     return Entry(f"RECORD#log-{event_id}", "", (row,))
 
 
+def told_nothing(record: Record) -> bool:
+    """Whether it is of a model call that was cut before it told its tokens: no price will ever help."""
+    return record.kind == "model_call" and record.cost.amount is None and record.tokens == Tokens()
+
+
 def _adds(record: Record) -> dict[str, Amount]:
     adds: dict[str, Amount] = {
         "calls": 1,
         "errors": int(record.outcome != OK),
         "unpriced": int(record.cost.amount is None),
-        "untold": int(record.cost.amount is None and record.kind == "model_call" and record.tokens == Tokens()),
+        "untold": int(told_nothing(record)),
         "cost_usd": record.cost.amount or Decimal(0),
         "latency_ms": record.latency_ms,
         **{f"{part.name}_tokens": getattr(record.tokens, part.name) for part in fields(Tokens)},
@@ -119,7 +127,14 @@ def _adds(record: Record) -> dict[str, Amount]:
         adds |= {"calls": record.operation.calls, "errors": record.operation.errors}
     if record.invocation is not None:
         adds["latency_ms"] = record.invocation.duration_ms
+        adds[_within(record.invocation.duration_ms)] = 1
     return {name: amount for name, amount in adds.items() if amount}
+
+
+def _within(milliseconds: int) -> str:
+    """The column that counts invocations of this duration. Counts add up, as percentiles don't."""
+    bound = next((bound for bound in BOUNDS_MS if milliseconds <= bound), None)
+    return "over" if bound is None else f"within_{bound}"
 
 
 def _digest(line: str) -> str:
@@ -285,7 +300,8 @@ class Row:
 
     name: the model, the operation, or an invocation's outcome. calls: model calls, operations or
     invocations. unpriced: records whose cost is not known, so that cost_usd is a lower bound; untold:
-    those of them that told no tokens, so that no price will ever help. latency_ms: summed over the calls.
+    those of them that told no tokens, so that no price will ever help. latency_ms: summed over the
+    calls. durations: how many invocations there were by BOUNDS_MS, and last those over them all.
     """
 
     tenant_id: str
@@ -301,6 +317,7 @@ class Row:
     latency_ms: int = 0
     tokens: Tokens = Tokens()
     cost_usd: Decimal = Decimal(0)
+    durations: tuple[int, ...] = (0,) * (len(BOUNDS_MS) + 1)
 
 
 @dataclass(frozen=True)
@@ -379,6 +396,7 @@ def _row(item: dict[str, Any]) -> Row:
         latency_ms=_number(item, "latency_ms"),
         tokens=Tokens(*(_number(item, f"{part.name}_tokens") for part in fields(Tokens))),
         cost_usd=_amount(item),
+        durations=tuple(_number(item, column) for column in (*(f"within_{bound}" for bound in BOUNDS_MS), "over")),
     )
 
 

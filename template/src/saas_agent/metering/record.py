@@ -56,6 +56,7 @@ METRICS: Mapping[Kind, Mapping[str, str]] = {
         "Errors": _COUNT,
         "Denials": _COUNT,
         "LimitsReached": _COUNT,
+        "TokensRefused": _COUNT,
     },
 }
 """Metric -> unit, by kind. Each is a property of the record, and no metric is of two kinds."""
@@ -64,6 +65,8 @@ METRICS: Mapping[Kind, Mapping[str, str]] = {
 _FAULTS = frozenset({ERROR, "internal"})
 _DENIED = frozenset({"denied"})
 _LIMITED = frozenset({"limit_reached"})
+# The runtime's authorizer lets no such token through: somebody has switched it off.
+_NOT_STOPPED = frozenset({"invalid_token"})
 
 _NAME = re.compile(r"\w[\w.:/+-]{0,255}", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
@@ -152,16 +155,12 @@ class Record:
 
     def to_line(self) -> str:
         """The record as one line of compact JSON, without a line end."""
-        metrics = [{"Name": name, "Unit": unit} for name, unit in METRICS[self.kind].items()]
         return json.dumps(
             {
                 # First, so that a line which was cut still says what it was.
                 "record": MARK,
                 "schema": SCHEMA,
-                "_aws": {
-                    "Timestamp": int(self.at.timestamp() * 1000),
-                    "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": DIMENSIONS, "Metrics": metrics}],
-                },
+                **emf(METRICS[self.kind], DIMENSIONS, self.at),
                 "id": self.id,
                 "kind": self.kind,
                 "at": self.at.astimezone(UTC).isoformat(timespec="milliseconds"),
@@ -193,6 +192,7 @@ class Record:
                 "Errors": int(self.outcome in _FAULTS),
                 "Denials": int(self.outcome in _DENIED),
                 "LimitsReached": int(self.outcome in _LIMITED),
+                "TokensRefused": int(self.outcome in _NOT_STOPPED),
             }
         return {
             "model_id": self.model_id,
@@ -204,6 +204,19 @@ class Record:
             "Throttles": int(self.outcome == THROTTLED),
             "UnpricedCalls": int(self.cost.amount is None),
         }
+
+
+def start_refused(service: str, stage: str) -> str:
+    """The line of an agent that does not start because isolation is not configured: a metric for an alarm."""
+    directive = emf({"StartsRefused": _COUNT}, DIMENSIONS[1:], datetime.now(UTC))
+    return json.dumps({**directive, "service": service, "stage": stage, "StartsRefused": 1}, separators=(",", ":"))
+
+
+def emf(metrics: Mapping[str, str], dimensions: list[list[str]], at: datetime) -> dict[str, Any]:
+    """What makes a line of JSON one of CloudWatch's embedded metric format. metrics: name -> unit."""
+    named = [{"Name": name, "Unit": unit} for name, unit in metrics.items()]
+    directive = {"Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": named}
+    return {"_aws": {"Timestamp": int(at.timestamp() * 1000), "CloudWatchMetrics": [directive]}}
 
 
 def plain(amount: Decimal) -> str:

@@ -1,5 +1,6 @@
 """Tiers: what a tenant may use, as `tiers.toml` says."""
 
+import re
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -7,14 +8,19 @@ from typing import Any
 from saas_agent import configuration
 from saas_agent.errors import ConfigurationError
 
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_MOST_SESSIONS = 2000
+
 
 @dataclass(frozen=True)
 class Tier:
-    """One tier. `model`: a Bedrock model or inference profile id. The limits hold for one request.
+    """One tier. `model`: a Bedrock model or inference profile id.
 
-    prompt_characters: longest prompt taken. output_tokens: the most that one model call may write. turns: model calls.
-    total_tokens: input and output of all model calls of the request together; checked between calls, so the call
-    under way is finished.
+    Limits of one request: prompt_characters: longest prompt taken. output_tokens: the most that one model call may
+    write. turns: model calls. total_tokens: input and output of all model calls of the request together; checked
+    between calls, so the call under way is finished.
+    Limits of a tenant as a whole: tokens_per_day and tokens_per_month, in UTC, cached ones included;
+    requests_per_minute; concurrent_sessions, see `quotas.SESSION_SECONDS`.
     """
 
     name: str
@@ -23,6 +29,10 @@ class Tier:
     output_tokens: int
     turns: int
     total_tokens: int
+    tokens_per_day: int
+    tokens_per_month: int
+    requests_per_minute: int
+    concurrent_sessions: int
 
 
 def parse_tiers(document: dict[str, Any]) -> dict[str, Tier]:
@@ -34,6 +44,10 @@ def parse_tiers(document: dict[str, Any]) -> dict[str, Tier]:
 
 
 def _tier(name: str, table: dict[str, Any]) -> Tier:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"tiers.toml: {name!r} is no tier's name; expected lower-case letters, digits, hyphens"
+        )
     expected = {field.name: field.type for field in fields(Tier) if field.name != "name"}
     if set(table) != set(expected):
         odd = ", ".join(sorted(set(table) ^ set(expected)))
@@ -46,7 +60,15 @@ def _tier(name: str, table: dict[str, Any]) -> Tier:
         if not good:
             wanted = "a text" if kind is str else "a whole number above 0"
             raise ConfigurationError(f"tiers.toml, [tiers.{name}] {key}: {value!r}; expected {wanted}")
-    return Tier(name=name, **table)
+    tier = Tier(name=name, **table)
+    if tier.tokens_per_day > tier.tokens_per_month:
+        raise ConfigurationError(f"tiers.toml, [tiers.{name}] tokens_per_day: more than tokens_per_month; lower it")
+    if tier.concurrent_sessions > _MOST_SESSIONS:
+        raise ConfigurationError(
+            f"tiers.toml, [tiers.{name}] concurrent_sessions: {tier.concurrent_sessions}; expected at most "
+            f"{_MOST_SESSIONS}, since all of a tenant's sessions are in one item"
+        )
+    return tier
 
 
 @cache

@@ -1,0 +1,49 @@
+"""How the ledger's function counts 200,000 records; `ledger.py` measures it inside the generated repository."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from .measure import Row, environment
+
+
+def measure(rendered: Path) -> list[Row]:
+    """`rendered`: the default variant."""
+    script = Path(__file__).with_name("ledger.py")
+    done = subprocess.run(
+        [sys.executable, "-P", str(script)],
+        cwd=rendered,
+        env=environment(PYTHONPATH=".:src"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    off = 0.0 if found["exact"] and done.returncode == 0 else 1.0
+    empty, full = found["batch_ms_empty"], found["batch_ms_full"]
+    return [
+        Row(
+            "sums of 200,000 records, against plain ones",
+            f"{found['lines']:,} lines, with copies, poison, in any order",
+            off,
+            "equal to the token and the cent" if not off else "DIFFERENT",
+            0,
+        ),
+        Row(
+            "records counted a second, any order / as log streams come",
+            f"batches of 500 of {found['lines']:,} lines",
+            0,
+            f"{found['records_per_second']:,} / {found['records_per_second_by_stream']:,}",
+            None,
+        ),
+        Row(
+            "a batch on a full ledger / on an empty one",
+            f"{full} ms / {empty} ms, medians of the same 15 batches"
+            + ("" if found["same_calls"] else ", OTHER CALLS"),
+            full / empty if found["same_calls"] else float("inf"),
+            f"{full / empty:.2f}x",
+            1.3,
+        ),
+        Row("memory of a batch of 500", "allocations, at their peak", 0, f"{found['batch_megabytes']} MB", None),
+    ]
