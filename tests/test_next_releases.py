@@ -115,7 +115,7 @@ def test_copier_alone_carries_it_when_it_is_trusted(release: NextRelease, projec
     (project / "AGENTS.md").write_text("# Mine.\n", "utf-8")
     commit_all(project, "Edit")
     git(release.folder, "mv", f"template/{SESSION}", f"template/src/saas_agent/tenancy/{moved.name}")
-    git(release.folder, "rm", "--quiet", "template/AGENTS.md", "template/docs/isolation.md")
+    git(release.folder, "rm", "--quiet", "template/AGENTS.md.jinja", "template/docs/isolation.md.jinja")
     release.migration(
         f'''{RENAMED}
         [moved]

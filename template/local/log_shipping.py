@@ -68,31 +68,48 @@ class LogShipper:
 def logged_to(shipper: LogShipper) -> Iterator[None]:
     """Have the agent's loggers write there instead of to this process's standard error, and its libraries' there too.
 
-    Loggers belong to the process: of several agents, the last one's log gets the lines of all.
+    Loggers belong to the process: of several agents, the log of the last one that still runs gets the lines of all.
     """
-    former = {}
-    rest = _ShippingHandler(shipper)
+    with _lock:
+        if not _shippers:
+            _take_over()
+        _shippers.append(shipper)
+    try:
+        yield
+    finally:
+        with _lock:
+            _shippers.remove(shipper)
+            if not _shippers:
+                _give_back()
+
+
+_lock = threading.Lock()
+_shippers: list[LogShipper] = []
+_former: dict[logging.Logger, list[logging.Handler]] = {}
+
+
+def _take_over() -> None:
+    rest = _ShippingHandler()
     rest.addFilter(lambda record: not record.name.startswith((*_LOGGERS, *_NOT_THE_AGENTS)))
     logging.getLogger().addHandler(rest)
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        former[logger] = logger.handlers
-        handler = _ShippingHandler(shipper)
+        _former[logger] = logger.handlers
+        handler = _ShippingHandler()
         if logger.handlers:
             handler.setFormatter(logger.handlers[0].formatter)
         logger.handlers = [handler]
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(rest)
-        for logger, handlers in former.items():
-            logger.handlers = handlers
+
+
+def _give_back() -> None:
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _ShippingHandler)]:
+        root.removeHandler(handler)
+    for logger in map(logging.getLogger, _LOGGERS):
+        logger.handlers = _former.pop(logger)
 
 
 class _ShippingHandler(logging.Handler):
-    def __init__(self, shipper: LogShipper) -> None:
-        super().__init__()
-        self._shipper = shipper
-
     def emit(self, record: logging.LogRecord) -> None:
-        self._shipper.write(self.format(record))
+        for shipper in _shippers[-1:]:
+            shipper.write(self.format(record))

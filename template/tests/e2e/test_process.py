@@ -133,10 +133,11 @@ def test_only_the_callers_own_id_token_is_shown_to_sts(
 # What it never prints, logs or lets out.
 
 
-def _logged(cloud: LocalCloud, stage: Stage, actor: Actor) -> str:
+def _logged(cloud: LocalCloud, stage: Stage) -> str:
+    """What all runtimes logged: here they share one process, and so its loggers."""
     cloud.flush()
     pages = stage.session.client("logs").get_paginator("filter_log_events")
-    events = [page["events"] for page in pages.paginate(logGroupName=stage.home(actor.name).log_group)]
+    events = [page["events"] for group in stage.log_groups() for page in pages.paginate(logGroupName=group)]
     return "\n".join(event["message"] for page in events for event in page)
 
 
@@ -166,7 +167,7 @@ def test_an_exchange_and_an_answer_print_nothing_and_log_no_secret(
     hidden = [actor.tokens.access, actor.tokens.id, credentials.access_key, credentials.secret_key, credentials.token]
     printed = capfd.readouterr()
     assert printed.out == ""
-    _require_none_of([*hidden, words.rpartition(" ")[2]], printed.err, caplog.text, _logged(cloud, stage, actor))
+    _require_none_of([*hidden, words.rpartition(" ")[2]], printed.err, caplog.text, _logged(cloud, stage))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -195,7 +196,7 @@ def test_what_goes_wrong_is_told_to_nobody_in_its_own_words(
     assert "internal" in answer.text
     printed = capfd.readouterr()
     assert printed.out == ""
-    _require_none_of([words], answer.text, printed.err, caplog.text, _logged(cloud, stage, acme))
+    _require_none_of([words], answer.text, printed.err, caplog.text, _logged(cloud, stage))
 
 
 def test_a_library_that_quotes_a_prompt_is_logged_without_its_words(
@@ -213,7 +214,7 @@ def test_a_library_that_quotes_a_prompt_is_logged_without_its_words(
         except ValueError:
             logging.getLogger(name).exception("tool execution failed")
     logging.getLogger("somebody.else").warning("is seen")
-    logged = _logged(cloud, stage, acme)
+    logged = _logged(cloud, stage)
     # caplog would not do: it listens at loggers that hand nothing on.
     _require_none_of([words], capfd.readouterr().err, logged)
     assert "library=strands.event_loop.streaming" in logged

@@ -18,6 +18,9 @@ TENANT = "${aws:PrincipalTag/TenantId}"
 ME = "acme"
 """The tenant in whose name the shared role is asked."""
 
+_SOME_MEMORY = "t_none"
+"""Named like a memory of a tenant's own, which is how the roles around the tenant role know those."""
+
 TENANT_KEY = "aws:PrincipalTag/TenantId"
 OTHER_ACCOUNT = "999999999999"
 
@@ -58,6 +61,7 @@ class Documents:
         stacks: the role in which CloudFormation makes tenants' stacks, None where there are none.
         others: the remaining roles of the deployment.
         exports, registry, quotas, ledger, memory, table, bucket: ARNs; table and bucket are None where there are none.
+            The memory is one that does not exist where tenants share none and the role is none of a tenant's own.
         models: ARNs of the models and inference profiles that the tiers may use.
         issuer: of the user pool, with `https://`.
         client_id: the audience of its tokens.
@@ -193,7 +197,7 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         registry=table(outputs["RegistryTable"]),
         quotas=table(outputs["QuotaTable"]),
         ledger=table(outputs["LedgerTable"]),
-        memory=f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}:memory/{memory}",
+        memory=f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}:memory/{memory or _SOME_MEMORY}",
         table=table(name) if name else None,
         bucket=f"arn:{partition}:s3:::{bucket}" if bucket else None,
         models=tuple(models),

@@ -325,7 +325,7 @@ def _of_data_operations(documents: Documents) -> Iterator[str]:
             and "bedrock-agentcore:namespace" not in question.row.context
         )
         # Tables, buckets and memories of tenants' own are known by how they are named: by one more letter too.
-        named = documents.tenant.tenant is not None
+        named = documents.tenant.tenant is not None or ":memory/t_" in question.resource
         near = question.component in ("dynamodb", "exports", "memory", "s3") and named
         near = near and ("}2" in question.row.resource or "/index/" in question.row.resource)
         if not near and _allows(documents.data, question, documents.me) != wanted:

@@ -131,6 +131,14 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "on arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_* if Null "
             "aws:PrincipalTag/TenantId false if StringLike bedrock-agentcore:actorId "
             "${aws:PrincipalTag/TenantId}:*",
+            "Allow bedrock-agentcore:DeleteEvent bedrock-agentcore:ListEvents bedrock-agentcore:ListSessions "
+            "on Memory.MemoryArn arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_* "
+            "if Null aws:PrincipalTag/TenantId false if StringLike bedrock-agentcore:actorId "
+            "${aws:PrincipalTag/TenantId}:*",
+            "Allow bedrock-agentcore:ListMemoryRecords on Memory.MemoryArn "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_* if Null "
+            "aws:PrincipalTag/TenantId false if Null bedrock-agentcore:namespace true if StringLike "
+            "bedrock-agentcore:namespacePath /actors/${aws:PrincipalTag/TenantId}:*",
             "Allow bedrock-agentcore:ListMemoryRecords on Memory.MemoryArn if Null aws:PrincipalTag/TenantId "
             "false if Null bedrock-agentcore:namespace true if StringLike bedrock-agentcore:namespacePath "
             "/actors/${aws:PrincipalTag/TenantId}:*",
@@ -186,6 +194,8 @@ GRANTS: Mapping[str, frozenset[str]] = {
     "MemoryUpkeepRole": frozenset(
         {
             "Allow bedrock-agentcore:BatchDeleteMemoryRecords bedrock-agentcore:ListActors on Memory.MemoryArn",
+            "Allow bedrock-agentcore:BatchDeleteMemoryRecords bedrock-agentcore:ListActors on Memory.MemoryArn "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_*",
             "Allow bedrock-agentcore:BatchDeleteMemoryRecords bedrock-agentcore:ListActors on "
             "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:memory/t_*",
             "trusts TenantDataRole.Arn: sts:AssumeRole",
