@@ -112,17 +112,17 @@ def test_copier_alone_carries_it_when_it_is_trusted(release: NextRelease, projec
     moved = project / "src/saas_agent/tenancy/sessions.py"
     text = path.read_text("utf-8")
     path.write_text(text + "\n# Mine.\n", "utf-8")
-    (project / "AGENTS.md").write_text("# Mine.\n", "utf-8")
+    (project / "docs/updates.md").write_text("# Mine.\n", "utf-8")
     commit_all(project, "Edit")
     git(release.folder, "mv", f"template/{SESSION}", f"template/src/saas_agent/tenancy/{moved.name}")
-    git(release.folder, "rm", "--quiet", "template/AGENTS.md.jinja", "template/docs/isolation.md.jinja")
+    git(release.folder, "rm", "--quiet", "template/docs/updates.md", "template/docs/metering.md")
     release.migration(
         f'''{RENAMED}
         [moved]
         "{SESSION}" = "src/saas_agent/tenancy/{moved.name}"
         [removed]
-        "AGENTS.md" = "nobody read it"
-        "docs/isolation.md" = "nobody read it"
+        "docs/updates.md" = "nobody read it"
+        "docs/metering.md" = "nobody read it"
         '''
     )
     release.migrates()
@@ -137,8 +137,8 @@ def test_copier_alone_carries_it_when_it_is_trusted(release: NextRelease, projec
     # As a conflict that isn't one: Copier knows no file to compare with at the new path.
     assert not path.exists() and "\n# Mine.\n" in moved.read_text("utf-8")
     assert set(unmerged(project)) == {f"src/saas_agent/tenancy/{moved.name}"}
-    assert (project / "AGENTS.md").read_text("utf-8") == "# Mine.\n"
-    assert not (project / "docs/isolation.md").exists()
+    assert (project / "docs/updates.md").read_text("utf-8") == "# Mine.\n"
+    assert not (project / "docs/metering.md").exists()
 
 
 def test_a_new_question_is_answered_by_its_default_and_told(release: NextRelease, project: Path) -> None:
@@ -308,7 +308,7 @@ def test_what_was_not_agreed_to_stops_the_next_update(release: NextRelease, rend
         done
     )
     commit_all(project, "Silo")
-    release.write("template/AGENTS.md", "10. Be kind.\n")
+    release.write("template/docs/updates.md", "10. Be kind.\n")
     release.publish()
     with pytest.raises(ValueError, match="runtime of basic tenants is shared by tenancy.lock, and this update"):
         update(project)
