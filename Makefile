@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(VENV)/bin/uv)
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock environment clean
+.PHONY: help demo test lint bench release lock environment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,11 @@ lint: $(INSTALLED) ## Check this repository's own code; `make test` checks what 
 
 bench: $(INSTALLED) ## Measure, side by side with other generators
 	@$(FOR_UV) $(VENV)/bin/python -m benchmarks $(ARGS)
+
+release: $(INSTALLED) ## Check that this tree can be released, and stamp it: make release VERSION=0.3.0
+	@$(VENV)/bin/python -m tests.releases check '$(VERSION)'
+	@$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(addprefix tests/test_,releases.py updates.py update_merges.py next_releases.py)
+	@$(VENV)/bin/python -m tests.releases stamp '$(VERSION)'
 
 lock: $(UV) build/lock ## Pin the dependencies of the template and of what it generates; ARGS=--upgrade takes newer ones
 	@$(MAKE) --no-print-directory -C build/lock lock UV='$(abspath $(UV))' VENV='$(abspath $(VENV))' ARGS='$(ARGS)'

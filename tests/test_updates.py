@@ -259,6 +259,41 @@ def test_what_copier_alone_lost_comes_back(make_update: Run, project: Path, fres
     assert git(project, "show", "refs/update/aside:afterwards.txt") == "written since\n"
 
 
+def sample(project: Path, name: str) -> Path:
+    return project / "src/saas_agent/agent/tools" / f"{name}.py"
+
+
+@pytest.mark.parametrize("by", ["make update", "copier update"])
+def test_what_is_yours_outlives_the_answer_that_it_came_with(by: str, generated: Generated) -> None:
+    project = generated[ORIGINS[0]]
+    sample(project, "tickets").write_text("# Mine.\n", "utf-8")
+    sample(project, "preferences").unlink()
+    (project / "tiers.toml").write_text("# Mine.\n", "utf-8")
+    commit_all(project, "Edit")
+    before = {name: content for name, content in contents(project).items() if name.startswith("src/saas_agent/agent/")}
+    if by == "make update":
+        done = updater.run(project, {"storage": "[s3]"})
+        assert "src/saas_agent/agent/tools/tickets.py" in done.change.kept
+    else:
+        update(project, {"storage": ["s3"]})
+    after = {name: content for name, content in contents(project).items() if name.startswith("src/saas_agent/agent/")}
+    assert after == before
+    assert (project / "tiers.toml").read_text("utf-8") == "# Mine.\n"
+    assert not (project / "src/saas_agent/storage/table.py").exists()
+
+
+def test_what_comes_with_an_answer_is_added_to_what_is_yours(generated: Generated) -> None:
+    [origin] = [origin for origin in ORIGINS if origin.variant.id == "table-only"][:1]
+    project = generated[origin]
+    # A newer version alone adds nothing there.
+    updater.run(project, {})
+    assert not sample(project, "attachments").exists()
+    commit_all(project, "Update")
+    done = updater.run(project, {"storage": "[dynamodb, s3]"})
+    assert sample(project, "attachments").exists()
+    assert "src/saas_agent/agent/tools/attachments.py" in done.change.added
+
+
 @pytest.mark.parametrize("kind", ["markers", "rejected", "unmerged", "nothing"])
 def test_conflicts_that_are_left_are_refused(kind: str, fresh: Fresh, tmp_path: Path) -> None:
     project = copied(fresh(ORIGINS[0]), tmp_path / "project")
