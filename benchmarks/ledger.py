@@ -29,7 +29,7 @@ from tests.unit.fast_table import FastTable
 
 RECORDS, TENANTS, COPIES, POISON, BATCH, FRESH = 200_000, 200, 0.05, 0.001, 500, 15
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
-TIERS, FEATURES = ("basic", "standard", "premium"), ("support_desk", "summary")
+TIERS, FEATURES = ("basic", "standard", "premium"), ("conversation", "summary")
 ENVIRON = {"LEDGER_TABLE": "ledger", "SERVICE": "desk", "STAGE": "bench"}
 
 Key = tuple[str, str, str]
@@ -60,17 +60,17 @@ def main() -> None:
     chance.shuffle(lines)
     table = FastTable()
     seconds = _count(table, lines)
-    exact = _same(table, tokens, cost)
+    differing = _differing(table, tokens, cost)
     by_stream = _count(FastTable(), streams)
     fresh = [_line(chance, number, {}, {}) for number in range(FRESH * BATCH)]
     gc.freeze()  # what is in the table is DynamoDB's to look after, not the function's
     empty = FastTable()
-    on_empty, on_full = _count(empty, fresh), _count(table, fresh)
+    on_empty, on_full = _count_in_turns(empty, table, fresh)
     same_calls = empty.written[-FRESH:] == table.written[-FRESH:]
     found = {
         "records": RECORDS,
         "lines": len(lines),
-        "exact": exact,
+        "differing": differing,
         "records_per_second": round(len(lines) / sum(seconds)),
         "records_per_second_by_stream": round(len(streams) / sum(by_stream)),
         "batch_ms_empty": round(statistics.median(on_empty) * 1000, 1),
@@ -80,7 +80,7 @@ def main() -> None:
         "process_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     print(json.dumps(found))
-    sys.exit(0 if exact else 1)
+    sys.exit(1 if differing else 0)
 
 
 def _line(chance: random.Random, number: int, tokens: dict[Key, int], cost: dict[Key, Decimal]) -> str:
@@ -113,16 +113,28 @@ def hash_of(text: str) -> int:
     return sum(text.encode())
 
 
-def _count(table: FastTable, lines: Sequence[str]) -> list[float]:
-    """Seconds of the handler, by batch."""
+def _handler(table: FastTable) -> record_usage.Handler:
     session: Any = Session(table)
-    handler = record_usage.create(ENVIRON, session, lambda _: None, lambda: NOW)
-    seconds = []
-    for event in _events(lines):
-        began = time.perf_counter()
-        handler(event, None)
-        seconds.append(time.perf_counter() - began)
-    return seconds
+    return record_usage.create(ENVIRON, session, lambda _: None, lambda: NOW)
+
+
+def _count(table: FastTable, lines: Sequence[str]) -> list[float]:
+    """Seconds of processor time of the handler, by batch."""
+    handler = _handler(table)
+    return [_seconds(handler, event) for event in _events(lines)]
+
+
+def _count_in_turns(one: FastTable, other: FastTable, lines: Sequence[str]) -> tuple[list[float], list[float]]:
+    """The same batches into both, in turns, so that a slow moment hits both."""
+    first, second = _handler(one), _handler(other)
+    taken = [(_seconds(first, event), _seconds(second, event)) for event in _events(lines)]
+    return [pair[0] for pair in taken], [pair[1] for pair in taken]
+
+
+def _seconds(handler: record_usage.Handler, event: dict[str, Any]) -> float:
+    began = time.process_time()
+    handler(event, None)
+    return time.process_time() - began
 
 
 def _events(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -135,7 +147,8 @@ def _events(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield {"awslogs": {"data": base64.b64encode(gzip.compress(json.dumps(message).encode(), 1)).decode()}}
 
 
-def _same(table: FastTable, tokens: dict[Key, int], cost: dict[Key, Decimal]) -> bool:
+def _differing(table: FastTable, tokens: dict[Key, int], cost: dict[Key, Decimal]) -> int:
+    """How many sums by tenant, tier and feature are not what they should be."""
     found_tokens: dict[Key, int] = {}
     found_cost: dict[Key, Decimal] = {}
     reader = LedgerReader(table, "ledger")
@@ -144,15 +157,19 @@ def _same(table: FastTable, tokens: dict[Key, int], cost: dict[Key, Decimal]) ->
         counted = row.tokens.input + row.tokens.output + row.tokens.cache_read + row.tokens.cache_write
         found_tokens[key] = found_tokens.get(key, 0) + counted
         found_cost[key] = found_cost.get(key, Decimal(0)) + row.cost_usd
-    poison = sum(reader.rejected("2026-11").values())
-    return found_tokens == tokens and found_cost == cost and poison <= int(RECORDS * POISON)
+    wrong = sum(
+        (found_tokens.get(key), found_cost.get(key)) != (tokens.get(key), cost.get(key))
+        for key in found_tokens.keys() | tokens.keys()
+    )
+    # A line that was cut may have lost its mark too: then it is none of the ledger's.
+    rejected = sum(reader.rejected("2026-11").values())
+    return wrong + (not 0 < rejected <= int(RECORDS * POISON))
 
 
 def _memory(lines: Sequence[str]) -> float:
     """The most that a batch holds at a time, in megabytes."""
     (event,) = _events(lines)
-    session: Any = Session(FastTable())
-    handler = record_usage.create(ENVIRON, session, lambda _: None, lambda: NOW)
+    handler = _handler(FastTable())
     tracemalloc.start()
     handler(event, None)
     _, peak = tracemalloc.get_traced_memory()
