@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.releases import tagged_clone
 from tests.rendering import copy
 
-from . import archives, copying, metering, requests, starting, updating
+from . import archives, copying, metering, onboarding, requests, starting, updating
 from .measure import Row, table
 
 
@@ -26,6 +26,7 @@ def main() -> int:
             "starting": lambda: starting.measure(rendered, scratch),
             "archives": lambda: archives.measure(rendered),
             "requests": lambda: requests.measure(rendered),
+            "onboarding": lambda: onboarding.measure(template, rendered, scratch),
             "updating": lambda: updating.measure(template, scratch),
             "metering": lambda: metering.measure(rendered),
         }
