@@ -16,7 +16,7 @@ import urllib3
 from botocore.exceptions import ClientError
 
 from infra.deploy import PLATFORM
-from local.cloud import LocalCloud
+from local.cloud import STAGE, LocalCloud
 from local.functions import FunctionError, Functions
 from local.proof import plant, walk
 from local.resources.api_gateway import APIS
@@ -40,6 +40,7 @@ NOW, THEN = next(pair for pair in combinations(PLACEMENT.tiers, 2) if len({str(P
 STEPS: dict[Kind, list[str]] = {
     Kind.ONBOARD: [*(["EnsureStack"] if OWN else []), "CreateAdministrator", "Finish"],
     Kind.SET_TIER: [*(["EnsureStack"] if OWN else []), "Finish"],
+    **({Kind.UPGRADE: ["EnsureStack", "Finish"]} if OWN else {}),
     Kind.SUSPEND: ["SignOutUsers", "Finish"],
     Kind.RESUME: ["Finish"],
     Kind.EXPORT: ["Export", "Finish"],
@@ -306,7 +307,14 @@ def test_offboarding_that_fails_at_a_step_can_be_finished(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
-    ("kind", "step"), [(kind, step) for kind in (Kind.SET_TIER, Kind.SUSPEND, Kind.RESUME) for step in STEPS[kind]]
+    ("kind", "step"),
+    [
+        (kind, step)
+        for kind in (Kind.SET_TIER, Kind.UPGRADE, Kind.SUSPEND, Kind.RESUME)
+        # Where the tenant of this test has no stack of its own, there is nothing to upgrade.
+        if kind is not Kind.UPGRADE or PLACEMENT.has_own(NOW)
+        for step in STEPS[kind]
+    ],
 )
 def test_any_other_operation_that_fails_leaves_the_tenant_as_the_table_says(
     stage: Stage, faults: Faults, kind: Kind, step: str, when: str
@@ -317,6 +325,7 @@ def test_any_other_operation_that_fails_leaves_the_tenant_as_the_table_says(
         stage.tenants.suspend(tenant_id)
     change: dict[Kind, Callable[[], Any]] = {
         Kind.SET_TIER: lambda: stage.tenants.set_tier(tenant_id, THEN),
+        Kind.UPGRADE: lambda: stage.tenants.upgrade(tenant_id),
         Kind.SUSPEND: lambda: stage.tenants.suspend(tenant_id),
         Kind.RESUME: lambda: stage.tenants.resume(tenant_id),
     }
@@ -325,14 +334,41 @@ def test_any_other_operation_that_fails_leaves_the_tenant_as_the_table_says(
         with pytest.raises(ControlPlaneError, match=f"failed at {step}"):
             change[kind]()
         record = stage.tenants.show(tenant_id)
-        left = {Kind.SET_TIER: Status.ACTIVE, Kind.SUSPEND: Status.SUSPENDED, Kind.RESUME: Status.SUSPENDED}
-        assert (record.status, record.tier) == (left[kind], NOW)
+        left = Status.ACTIVE if kind in (Kind.SET_TIER, Kind.UPGRADE) else Status.SUSPENDED
+        assert (record.status, record.tier) == (left, NOW)
         faults.broken = {}
     change[kind]()
     record = stage.tenants.show(tenant_id)
-    done = {Kind.SET_TIER: Status.ACTIVE, Kind.SUSPEND: Status.SUSPENDED, Kind.RESUME: Status.ACTIVE}
-    assert (record.status, record.failure) == (done[kind], None)
+    done = Status.SUSPENDED if kind is Kind.SUSPEND else Status.ACTIVE
+    assert (record.status, record.failure) == (done, None)
     assert record.tier == (THEN if kind is Kind.SET_TIER else NOW)
+
+
+@pytest.mark.skipif(not OWN, reason="no tenant has a stack of its own")
+def test_an_upgrade_brings_a_tenants_own_stack_to_the_template_that_was_deployed_last(
+    stage: Stage, cloud: LocalCloud
+) -> None:
+    first, second = next(names), next(names)
+    for tenant_id in (first, second):
+        begin(stage, tenant_id)
+    session = cloud.operator_session()
+    [artifacts] = session.client("cloudformation").describe_stacks(StackName=f"{PLACEMENT.service}-{STAGE}-artifacts")[
+        "Stacks"
+    ]
+    [bucket] = [output["OutputValue"] for output in artifacts["Outputs"] if output["OutputKey"] == "BucketName"]
+    s3, where = session.client("s3"), {"Bucket": bucket, "Key": "templates/tenant.yaml"}
+    deployed = s3.get_object(**where)["Body"].read()
+    s3.put_object(**where, Body=deployed.replace(b"\nOutputs:\n", b"\nOutputs:\n  Mended:\n    Value: mended\n"))
+    try:
+        before = stage.tenants.show(first).resources
+        assert stage.tenants.upgrade(first).changed
+        record = stage.tenants.show(first)
+        assert (record.status, record.resources) == (Status.ACTIVE, {**before, "Mended": "mended"})
+        assert "Mended" not in stage.tenants.show(second).resources
+    finally:
+        s3.put_object(**where, Body=deployed)
+    stage.tenants.upgrade(first)
+    assert stage.tenants.show(first).resources == before
 
 
 def test_an_export_that_fails_moves_nothing_and_can_be_repeated(stage: Stage, stores: Stores, faults: Faults) -> None:

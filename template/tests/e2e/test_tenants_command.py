@@ -67,6 +67,26 @@ def test_a_tenants_life(run: Run) -> None:
     assert ["command", "DELETED"] in [line.split()[:2] for line in run("list", "--all")[1].splitlines()]
 
 
+def test_tenants_are_upgraded_where_they_have_stacks_and_otherwise_there_is_no_such_command(run: Run) -> None:
+    placement = load_placement()
+    owning = [tier for tier in placement.tiers if placement.has_own(tier)]
+    if not owning:
+        with pytest.raises(SystemExit, match="2"):
+            run("upgrade", "--all")
+        return
+    for tenant_id in ("upgraded", "resting"):
+        run(*onboard(tenant_id, owning[0]))
+    run("suspend", "resting")
+    assert run("upgrade", "upgraded")[1] == f"Tenant upgraded ({owning[0]}) is upgraded: ACTIVE.\n"
+    status, out, err = run("upgrade", "--all")
+    assert status == 1
+    assert f"Tenant upgraded ({owning[0]}) is upgraded: ACTIVE." in out.splitlines()
+    assert "resting: tenant resting is SUSPENDED; upgrade expects ACTIVE" in err
+    assert "the stack that they had: resting; expected all upgraded" in err.splitlines()[-1]
+    run("offboard", "resting", "--yes")
+    assert run("upgrade", "--all")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("first", "again", "status"),
     [

@@ -327,8 +327,8 @@ class Desk:
         asked = {"tier": "basic", "admin": ANN, "name": None, "invite": False, **answers}
         return self.admin.onboard(tenant_id, request(token), **asked)
 
-    def active(self, tenant_id: str = "acme") -> TenantRecord:
-        change = self.onboard(tenant_id)
+    def active(self, tenant_id: str = "acme", tier: str = "basic") -> TenantRecord:
+        change = self.onboard(tenant_id, tier=tier)
         assert change.operation is not None
         record = self.operations.finish(change.operation.operation_id).record
         assert record is not None
@@ -381,6 +381,17 @@ def test_bad_answers_are_refused_in_one_line_and_leave_nothing(
         desk.onboard(tenant_id, **answers)
     assert "\n" not in str(refused.value)
     assert (desk.dynamodb.scan(TableName=REGISTRY)["Items"], desk.executions.started) == ([], [])
+
+
+def test_a_tenant_is_upgraded_where_something_is_its_own(desk: Desk) -> None:
+    shares, owns = desk.active("acme"), desk.active("globex", tier="premium")
+    assert desk.admin.upgrade("acme", request()) == Change(shares, None)
+    change = desk.admin.upgrade("globex", request())
+    assert change.operation is not None and change.record is not None
+    assert (change.record.status, change.operation.parameters) == (Status.UPDATING, {"tier": owns.tier})
+    done = desk.operations.finish(change.operation.operation_id, {"MemoryId": "m-2"}).record
+    assert done is not None
+    assert (done.status, done.tier, done.resources) == (Status.ACTIVE, "premium", {"MemoryId": "m-2"})
 
 
 CHANGES: list[tuple[str, Callable[[Desk, str], Change], Callable[[Desk, str], Change]]] = [
@@ -505,7 +516,7 @@ def test_an_operation_that_was_forgotten_leaves_nobody_stuck(desk: Desk) -> None
 
 @pytest.mark.parametrize(("kind", "status"), product(Kind, Status))
 def test_an_operation_begins_where_the_table_says_so_and_nowhere_else(desk: Desk, kind: Kind, status: Status) -> None:
-    desk.active()
+    desk.active(tier="premium" if kind is Kind.UPGRADE else "basic")
     desk.dynamodb.update_item(
         TableName=REGISTRY,
         Key={"pk": {"S": "TENANT#acme"}, "sk": {"S": "TENANT"}},
@@ -516,6 +527,7 @@ def test_an_operation_begins_where_the_table_says_so_and_nowhere_else(desk: Desk
     ask: dict[Kind, Callable[[], Change]] = {
         Kind.ONBOARD: desk.onboard,
         Kind.SET_TIER: lambda: desk.admin.set_tier("acme", request(), tier="standard"),
+        Kind.UPGRADE: lambda: desk.admin.upgrade("acme", request()),
         Kind.SUSPEND: lambda: desk.admin.suspend("acme", request()),
         Kind.RESUME: lambda: desk.admin.resume("acme", request()),
         Kind.EXPORT: lambda: desk.admin.export("acme", request()),

@@ -179,6 +179,15 @@ class Admin:
         self._require_same_placement(record, tier)
         return self._begin(Kind.SET_TIER, tenant_id, request, {"tier": tier}, record, {"tier": tier})
 
+    def upgrade(self, tenant_id: str, request: Request) -> Change:
+        """Brings the tenant's own stack to the template that was deployed last; nothing to do where it has none."""
+        if change := self._asked_before(Kind.UPGRADE, tenant_id, request, {}):
+            return change
+        record = self.tenant(tenant_id)
+        if not self._placement.has_own(record.tier):
+            return Change(record, None)
+        return self._begin(Kind.UPGRADE, tenant_id, request, {}, record, {"tier": record.tier})
+
     def suspend(self, tenant_id: str, request: Request) -> Change:
         """No more tokens from this moment; then the tenant's users are signed out, on a repetition once more."""
         return self._simple(Kind.SUSPEND, tenant_id, request, {})

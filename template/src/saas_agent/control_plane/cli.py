@@ -121,6 +121,31 @@ def _set_tier(arguments: argparse.Namespace, connection: Connection) -> None:
     _tell(change, "updated", arguments.output)
 
 
+def _upgrade(arguments: argparse.Namespace, connection: Connection) -> None:
+    api, placement = _api(arguments, connection), load_placement()
+    if arguments.tenant_id:
+        with waiting(f"Upgrading {arguments.tenant_id}", sys.stderr):
+            change = api.upgrade(arguments.tenant_id)
+        _tell(change, "upgraded", arguments.output)
+        return
+    left = []
+    for record in api.all():
+        if record.status is Status.DELETED or not placement.has_own(record.tier):
+            continue
+        try:
+            with waiting(f"Upgrading {record.tenant_id}", sys.stderr):
+                change = api.upgrade(record.tenant_id)
+            _tell(change, "upgraded", arguments.output)
+        except ControlPlaneError as error:
+            print(f"{record.tenant_id}: {error}", file=sys.stderr)
+            left.append(record.tenant_id)
+    if left:
+        raise ControlPlaneError(
+            f"{len(left)} tenants have the stack that they had: {', '.join(left)}; "
+            "expected all upgraded; mend what is said above, and repeat"
+        )
+
+
 def _export(arguments: argparse.Namespace, connection: Connection) -> None:
     api = _api(arguments, connection)
     with waiting(f"Exporting {arguments.tenant_id}", sys.stderr):
@@ -486,6 +511,12 @@ def _parser() -> argparse.ArgumentParser:
     of_one["set-tier"].add_argument("--tier", required=True, help="one of tiers.toml, of the same placement")
     of_one["offboard"].add_argument("--export", action="store_true", help="export its data first")
     of_one["offboard"].add_argument("--yes", action="store_true", help="don't ask for its id to be typed")
+    placement = load_placement()
+    if any(map(placement.has_own, placement.tiers)):
+        upgrade = add("upgrade", _upgrade, "Bring tenants' own stacks to what was deployed last.")
+        one_or_all = upgrade.add_mutually_exclusive_group(required=True)
+        one_or_all.add_argument("tenant_id", metavar="ID", nargs="?")
+        one_or_all.add_argument("--all", action="store_true", help="every tenant that has a stack of its own")
     for name, command, text in (
         ("operation", _operation, "Show how an operation stands."),
         ("retry", _retry, "Carry out once more an operation that failed."),

@@ -86,6 +86,10 @@ class AdminClient:
         """Gives the tenant another tier."""
         return self._change("PUT", f"{_tenant(tenant_id)}/tier", {"tier": tier})
 
+    def upgrade(self, tenant_id: str) -> Change:
+        """Brings the tenant's own stack to the template that was deployed last."""
+        return self._change("POST", f"{_tenant(tenant_id)}/upgrade")
+
     def suspend(self, tenant_id: str) -> Change:
         """No more tokens for the tenant, and its users are signed out."""
         return self._change("POST", f"{_tenant(tenant_id)}/suspend")

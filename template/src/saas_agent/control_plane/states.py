@@ -28,6 +28,7 @@ class Kind(StrEnum):
 
     ONBOARD = "onboard"
     SET_TIER = "set-tier"
+    UPGRADE = "upgrade"
     SUSPEND = "suspend"
     RESUME = "resume"
     EXPORT = "export"
@@ -53,6 +54,8 @@ COURSES: Mapping[Kind, Course] = {
     Kind.ONBOARD: Course(frozenset({None, Status.FAILED}), Status.PROVISIONING, Status.ACTIVE, Status.FAILED),
     # What it has now is served until the new tier is in force, and on when that fails.
     Kind.SET_TIER: Course(frozenset({Status.ACTIVE}), Status.UPDATING, Status.ACTIVE, Status.ACTIVE),
+    # A suspended tenant would be served meanwhile, so it waits until it is resumed.
+    Kind.UPGRADE: Course(frozenset({Status.ACTIVE}), Status.UPDATING, Status.ACTIVE, Status.ACTIVE),
     # Before anything else, and again where signing out its users failed.
     Kind.SUSPEND: Course(
         frozenset({Status.ACTIVE, Status.UPDATING, Status.SUSPENDED}),

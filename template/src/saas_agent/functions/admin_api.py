@@ -129,6 +129,7 @@ def _routes(admin: Admin) -> Mapping[tuple[str, str], Callable[[_Call], dict[str
         ("GET", "/tenants/{tenant_id}"): show,
         ("DELETE", "/tenants/{tenant_id}"): offboard,
         ("PUT", "/tenants/{tenant_id}/tier"): set_tier,
+        ("POST", "/tenants/{tenant_id}/upgrade"): simple(admin.upgrade),
         ("POST", "/tenants/{tenant_id}/suspend"): simple(admin.suspend),
         ("POST", "/tenants/{tenant_id}/resume"): simple(admin.resume),
         ("POST", "/tenants/{tenant_id}/export"): simple(admin.export),
