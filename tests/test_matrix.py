@@ -104,6 +104,7 @@ def test_the_questions_are_those_that_were_published() -> None:
         "deployment_model": "pool",
         "dedicated_tiers": ["premium"],
         "dedicated_components": ["runtime"],
+        "identity_layout": "shared_user_pool",
         "tenant_credentials": "web_identity",
         "ci": "github",
     }
@@ -112,6 +113,7 @@ def test_the_questions_are_those_that_were_published() -> None:
     assert choices("deployment_model") == ["pool", "silo", "bridge"]
     assert choices("dedicated_tiers") == ["basic", "standard", "premium"]
     assert choices("dedicated_components") == ["runtime", "memory", "dynamodb", "s3"]
+    assert choices("identity_layout") == ["shared_user_pool", "user_pool_per_tenant"]
     assert choices("tenant_credentials") == ["web_identity", "token_vending"]
     assert choices("ci") == ["github", "gitlab", "none"]
 

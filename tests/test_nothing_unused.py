@@ -21,6 +21,8 @@ TOOLS = {"cfn-lint", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
 
 # Nothing refers to these, and yet they act on what they refer to.
 ACT_BY_THEMSELVES = {
+    "AWS::Cognito::UserPoolGroup",
+    "AWS::Cognito::UserPoolIdentityProvider",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
     "AWS::IAM::Policy",

@@ -182,6 +182,8 @@ SAID = {
     "AssumeRoleWithWebIdentity": "src/saas_agent/tenancy/web_identity.py",
     "credentials function": "src/saas_agent/tenancy/token_vending.py",
     "infra/tenant.yaml": "infra/tenant.yaml",
+    "a user pool of its own": "src/saas_agent/functions/users_own.py",
+    "the hub": "src/saas_agent/control_plane/federation.py",
     "PartiQL": "src/saas_agent/storage/table.py",
     "LeadingKeys": "src/saas_agent/storage/table.py",
     "s3:prefix": "src/saas_agent/storage/files.py",

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from infra.package import Package, PackageError, Packages, build
 from infra.progress import Progress, progress_on
 from infra.stacks import Change, StackError, bring, one_line
 from saas_agent import configuration
+from saas_agent.control_plane.errors import ControlPlaneError
+from saas_agent.control_plane.identity import open_identity
 from saas_agent.errors import ConfigurationError
 from saas_agent.metering.subscription import set_up_log_group
 from saas_agent.tenancy.tiers import load_tiers
@@ -112,6 +115,8 @@ def deploy(
         for path in _TENANT_TEMPLATES:
             text = stamped(path.read_text(encoding="utf-8"), platform.outputs)
             s3.put_object(Bucket=bucket, Key=f"templates/{path.name}", Body=text.encode())
+        # An update of the hub's client has reset the list of tenants' pools, which is in no template.
+        open_identity(partial(session.client, region_name=region), platform.outputs.__getitem__).settle()
         if group := platform.outputs.get("RuntimeLogGroup"):
             set_up_log_group(
                 session.client("logs", region_name=region),
@@ -188,7 +193,7 @@ def _is_there(s3: Any, bucket: str, key: str) -> bool:
 def _in_one_line(region: str) -> Iterator[None]:
     try:
         yield
-    except (StackError, ConfigurationError, ValueError) as error:
+    except (StackError, ConfigurationError, ControlPlaneError, ValueError) as error:
         raise DeployError(str(error)) from error
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         raise DeployError(

@@ -154,9 +154,9 @@ class LocalCloud:
 
         return Stage(self.operator_session(), self.outputs, self.endpoint, self.mint, self._runtime_session, self.keys)
 
-    def mint(self, claims: Mapping[str, Any]) -> str:
-        """A token of exactly these claims under the deployed user pool's own key."""
-        return cognito.mint(ACCOUNT, self.region, self.outputs["UserPoolId"], claims)
+    def mint(self, claims: Mapping[str, Any], issuer: str) -> str:
+        """A token of exactly these claims under the key of the user pool that is this issuer."""
+        return cognito.mint(ACCOUNT, self.region, issuer.rpartition("/")[2], claims)
 
     def _runtime_session(self, home: "Home") -> boto3.Session:
         runtime, service = home.runtime_arn, "bedrock-agentcore.amazonaws.com"

@@ -72,6 +72,7 @@ _REFUSALS = frozenset(
         "NotAuthorizedException",
         "UnexpectedLambdaException",
         "UserLambdaValidationException",
+        "UserNotFoundException",
     }
 )
 

@@ -27,8 +27,9 @@ from werkzeug.wrappers import Request, Response
 
 from . import cognito_federation, oauth
 from .cognito import Hosted, Issue, Refused
-from .cognito_federation import RelyingParty, at_loopback
+from .cognito_federation import RelyingParty
 from .gate import Gate
+from .managed_login import at_loopback
 from .oauth import Asked, OneTime, PageError, RedirectError, same
 
 PREFIX = "/_domains/"

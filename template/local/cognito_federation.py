@@ -24,6 +24,7 @@ from moto.cognitoidp.models import cognitoidp_backends as backends
 
 from .cognito_rules import FEDERATED, check_mapped
 from .gate import Gate
+from .managed_login import at_loopback
 from .oauth import Asked, OneTime, PageError, RedirectError, same
 from .operations import Call, ServiceError
 
@@ -164,21 +165,6 @@ class RelyingParty:
         if not user.enabled:
             raise RedirectError(asked, "invalid_request", "User is not enabled")
         return name
-
-
-def at_loopback(url: str, region: str, loopback: str) -> str:
-    """The address of the local cloud for one of a domain or of an issuer on AWS; any other as it is.
-
-    Args:
-        loopback: the local cloud's own address, without a slash at the end.
-    """
-    issuer, domain = f"https://cognito-idp.{region}.amazonaws.com/", f".auth.{region}.amazoncognito.com"
-    if url.startswith(issuer):
-        return f"{loopback}/{url.removeprefix(issuer)}"
-    host, slash, path = url.removeprefix("https://").partition("/")
-    if url.startswith("https://") and host.endswith(domain):
-        return f"{loopback}/_domains/{host.removesuffix(domain)}{slash}{path}"
-    return url
 
 
 def _new_user(pool: CognitoIdpUserPool, provider: str, subject: str, name: str) -> CognitoIdpUser:

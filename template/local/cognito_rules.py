@@ -123,8 +123,11 @@ def _check_caller(pool: CognitoIdpUserPool, client: Any, auth_flow: str, paramet
         if not owner or owner[0] != client.id:
             raise NotAuthorizedError("Invalid Refresh Token")
         name = owner[1]
-    elif getattr(_find(pool, name), "status", None) == FEDERATED:
-        raise NotAuthorizedError("Incorrect username or password.")
+    else:
+        user = _find(pool, name)
+        hides = client.extended_config.get("PreventUserExistenceErrors") == "ENABLED"
+        if (user is None and hides) or getattr(user, "status", None) == FEDERATED:
+            raise NotAuthorizedError("Incorrect username or password.")
     if client.generate_secret:
         given = parameters.get("SECRET_HASH", "")
         if not given or not check_secret_hash(client.secret, client.id, name, given):

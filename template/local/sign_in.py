@@ -1,14 +1,15 @@
 """Signs in a tenant's administrator on the running local cloud, and prints TOKEN and SESSION for a shell's `eval`."""
 
+import os
 import secrets
 import shlex
 import sys
 
+from local.managed_login import SignInRefused
+from local.stage import Stage
 from saas_agent.control_plane.connection import connect_local
 from saas_agent.control_plane.errors import ControlPlaneError
-from saas_agent.control_plane.users import Users
 from saas_agent.tenancy.placement import load_placement
-from saas_agent.tenancy.session import new_session_id
 
 
 def main(arguments: list[str]) -> int:
@@ -20,8 +21,11 @@ def main(arguments: list[str]) -> int:
     email = arguments[1] if len(arguments) == 2 else f"admin@{tenant_id}.example"
     try:
         connection = connect_local(load_placement().service)
-        cognito, pool = connection.client("cognito-idp"), connection.output("UserPoolId")
-        users = Users(cognito, pool)
+        endpoint = str(connection.endpoint_url)
+        # Every client of this process must reach the local cloud and nothing else.
+        os.environ["AWS_ENDPOINT_URL"] = endpoint
+        stage = Stage(connection.session, connection.outputs, endpoint)
+        users = stage.users(tenant_id)
         user = users.find(email)
         if user is None or user.tenant_id != tenant_id:
             print(f"{email} is no user of {tenant_id}; expected one that `tenants onboard` made", file=sys.stderr)
@@ -29,25 +33,15 @@ def main(arguments: list[str]) -> int:
         # A new password each time: nothing to remember, and nothing to keep.
         password = f"Aa1!{secrets.token_urlsafe(18)}"
         users.set_password(email, password)
-        answer = cognito.admin_initiate_auth(
-            UserPoolId=pool,
-            ClientId=connection.output("ClientId"),
-            AuthFlow="ADMIN_USER_PASSWORD_AUTH",
-            AuthParameters={"USERNAME": email, "PASSWORD": password},
-        )
-        subject = next(
-            a["Value"]
-            for a in cognito.admin_get_user(UserPoolId=pool, Username=email)["UserAttributes"]
-            if a["Name"] == "sub"
-        )
+        actor = stage.actor(tenant_id, email, password)
     except ControlPlaneError as error:
         print(error, file=sys.stderr)
         return 1
-    except cognito.exceptions.UserLambdaValidationException:
-        print(f"tenant {tenant_id} is not active: no token was issued; see `tenants show {tenant_id}`", file=sys.stderr)
+    except SignInRefused:
+        print(f"no token was issued for {tenant_id}; see its status with `tenants show {tenant_id}`", file=sys.stderr)
         return 1
-    print(f"TOKEN={shlex.quote(answer['AuthenticationResult']['AccessToken'])}")
-    print(f"SESSION={new_session_id(tenant_id, subject)}")
+    print(f"TOKEN={shlex.quote(actor.tokens.access)}")
+    print(f"SESSION={actor.new_session_id()}")
     return 0
 
 

@@ -13,10 +13,13 @@ from urllib.parse import quote
 import boto3
 import jwt
 import urllib3
+from botocore.exceptions import ClientError
 
+from local.managed_login import ManagedLogin, SignInRefused, at_loopback
 from saas_agent import wiring
 from saas_agent.control_plane.client import AdminClient
 from saas_agent.control_plane.connection import api_url
+from saas_agent.control_plane.identity import open_identity
 from saas_agent.control_plane.registry import Registry, TenantRecord
 from saas_agent.control_plane.users import Users
 from saas_agent.settings import Settings
@@ -30,8 +33,14 @@ from saas_agent.toolbox import caller_tools
 
 SESSION_HEADER = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
 
-Mint = Callable[[Mapping[str, Any]], str]
-"""Claims -> a token signed with the user pool's own key. Only the local cloud can do that."""
+# The last where the tenant's pool is gone.
+_SIGN_IN_REFUSALS = {
+    *("NotAuthorizedException", "UserLambdaValidationException", "UserNotFoundException"),
+    "ResourceNotFoundException",
+}
+
+Mint = Callable[[Mapping[str, Any], str], str]
+"""(claims, issuer) -> a token that is signed with the issuer's own key. Only the local cloud can do that."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,7 @@ class Stage:
         self._http = urllib3.PoolManager(retries=False, timeout=120.0)
         self._cognito = session.client("cognito-idp")
         self._runtimes = session.client("bedrock-agentcore-control")
-        self.users = Users(self._cognito, outputs["UserPoolId"])
+        self.identity = open_identity(session.client, outputs.__getitem__)
         self.registry = Registry(session.client("dynamodb"), outputs["RegistryTable"])
         self.tenants = AdminClient(session, api_url(outputs, endpoint))
 
@@ -144,26 +153,51 @@ class Stage:
         email = email or f"admin@{tenant_id}.example"
         password = f"Aa1!{secrets.token_urlsafe(18)}"
         self.tenants.onboard(tenant_id, tier=tier, admin=email, invite=False)
-        self.users.set_password(email, password)
-        return self.actor(email, password)
+        self.users(tenant_id).set_password(email, password)
+        return self.actor(tenant_id, email, password)
 
-    def actor(self, email: str, password: str) -> Actor:
-        """Signs the user in."""
-        tokens = self.sign_in(email, password)
+    def users(self, tenant_id: str) -> Users:
+        """The users of the tenant's pool."""
+        return self.identity.users(tenant_id, self._record(tenant_id).resources)
+
+    def actor(self, tenant_id: str, email: str, password: str) -> Actor:
+        """Signs a user of the tenant in."""
+        tokens = self.sign_in(tenant_id, email, password)
         # Not verified here: the token comes straight from the identity provider.
         claims = jwt.decode(tokens.access, options={"verify_signature": False})
         tenant = TenantContext(claims["tenant_id"], claims["tier"], claims["sub"], int(claims["exp"]))
         return Actor(tenant, email, password, tokens, f"canary-{secrets.token_hex(8)}")
 
-    def sign_in(self, email: str, password: str) -> Tokens:
-        """Access and ID token, as the pre-token function lets them be issued; botocore's ClientError otherwise."""
-        answer = self._cognito.admin_initiate_auth(
-            UserPoolId=self.outputs["UserPoolId"],
-            ClientId=self.outputs["ClientId"],
-            AuthFlow="ADMIN_USER_PASSWORD_AUTH",
-            AuthParameters={"USERNAME": email, "PASSWORD": password},
-        )["AuthenticationResult"]
+    def sign_in(self, tenant_id: str, email: str, password: str) -> Tokens:
+        """Access and ID token for a user of the tenant, as the pre-token function lets them be issued.
+
+        Where the tenant's runtime trusts a hub, by the hub's pages; otherwise by the API of the pool that it trusts.
+        SignInRefused where they say no.
+        """
+        own = self._record(tenant_id).resources
+        if "HubDomain" in self.outputs and "Issuer" not in own:
+            answer = self.managed_login.sign_in(tenant_id, email, password)
+            return Tokens(answer["access_token"], answer["id_token"])
+        try:
+            answer = self._cognito.admin_initiate_auth(
+                UserPoolId=own.get("UserPoolId") or self.outputs["UserPoolId"],
+                ClientId=own.get("ClientId") or self.outputs["ClientId"],
+                AuthFlow="ADMIN_USER_PASSWORD_AUTH",
+                AuthParameters={"USERNAME": email, "PASSWORD": password},
+            )["AuthenticationResult"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _SIGN_IN_REFUSALS:
+                raise
+            raise SignInRefused(str(error)) from None
         return Tokens(answer["AccessToken"], answer["IdToken"])
+
+    @property
+    def managed_login(self) -> ManagedLogin:
+        """The application that signs users in at the hub."""
+        address = f"https://{self.outputs['HubDomain']}.auth.{self.region}.amazoncognito.com"
+        if self._endpoint.startswith("http://127.0.0.1:"):
+            address = at_loopback(address, self.region, self._endpoint)
+        return ManagedLogin(address, self.outputs["ClientId"], self.outputs["CallbackUrl"])
 
     def home(self, tenant_id: str) -> Home:
         """Where the tenant is served, as the registry and its runtime say now."""

@@ -253,6 +253,15 @@ def test_a_proof_that_can_not_be_verified_is_not_taken_for_one(plain: Pool) -> N
     assert code == "InvalidParameterException"
 
 
+def test_a_client_that_hides_users_answers_alike_whether_there_is_one(op: Operator) -> None:
+    hiding = make_pool(op, "hiding", PreventUserExistenceErrors="ENABLED")
+    open_pool = make_pool(op, "open")
+    nobody = {"USERNAME": "nobody@acme.example", "PASSWORD": PASSWORD}
+    assert hiding.refuses(hiding.sign_in, **nobody) == "NotAuthorizedException"
+    assert hiding.refuses(hiding.sign_in, USERNAME=EMAIL, PASSWORD="x") == "NotAuthorizedException"
+    assert open_pool.refuses(open_pool.sign_in, **nobody) == "UserNotFoundException"
+
+
 def test_nobody_signs_up_or_takes_over_by_a_code(plain: Pool) -> None:
     code = plain.refuses(
         plain.browser.sign_up,

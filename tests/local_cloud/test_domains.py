@@ -15,11 +15,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local import oauth
-from local.cognito_federation import RelyingParty, at_loopback
+from local.cognito_federation import RelyingParty
+from local.managed_login import Grant, ManagedLogin, NoRedirect, SignInRefused, at_loopback
 from local.oauth import OneTime
 
 from .local_stacks import REGION, Operator, function, operator, role, values
-from .managed_login import Grant, ManagedLogin, NoRedirect, SignInRefused
 
 CODE = "domains-code"
 PASSWORD = "Passw0rd!-of-ann"

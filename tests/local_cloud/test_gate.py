@@ -688,6 +688,29 @@ def test_a_change_of_policy_holds_at_once(cloud: LocalGate) -> None:
     assert_denied(cloud, dynamodb.list_tables)
 
 
+def test_a_user_pool_is_reached_by_its_tag(cloud: LocalGate) -> None:
+    operator = cloud.operator("cognito-idp")
+    pools = {
+        name: operator.create_user_pool(PoolName=name, UserPoolTags=tags)["UserPool"]["Id"]
+        for name, tags in {"acme": {"TenantId": "acme"}, "acme2": {"TenantId": "acme2"}, "untagged": {}}.items()
+    }
+    own = {
+        "Effect": "Allow",
+        "Action": "cognito-idp:ListUsers",
+        "Resource": f"arn:aws:cognito-idp:{REGION}:{ACCOUNT}:userpool/*",
+        "Condition": {
+            "StringEquals": {"aws:ResourceTag/TenantId": "${aws:PrincipalTag/TenantId}"},
+            "Null": {"aws:PrincipalTag/TenantId": "false"},
+        },
+    }
+    cloud.create_role("gate-pools", [], [own])
+    for tags, reached in (({"TenantId": "acme"}, {"acme"}), ({}, set()), ({"TenantId": ""}, set())):
+        client = cloud.client("cognito-idp", cloud.gate.sessions.issue("gate-pools", "s1", tags))
+        for name, pool in pools.items():
+            expect = assert_allowed if name in reached else assert_denied
+            expect(cloud, partial(client.list_users, UserPoolId=pool))
+
+
 def test_a_permissions_boundary_limits_the_role(cloud: LocalGate) -> None:
     iam = cloud.operator("iam")
     allow = {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"}

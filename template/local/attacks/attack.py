@@ -56,10 +56,15 @@ class Arena:
 
     def mint(self, changed: Mapping[str, Any]) -> str:
         """The attacker's own access token with changed claims (None: without), genuinely signed. Only if `local`."""
+        return self.sign(changed, self.home.settings.issuer)
+
+    def sign(self, changed: Mapping[str, Any], issuer: str) -> str:
+        """The same, signed with the key of this issuer, whichever the claims name."""
         if self.stage.mint is None:
-            raise RuntimeError("only the local cloud can sign with the user pool's key")
+            raise RuntimeError("only the local cloud can sign with a user pool's key")
         own = jwt.decode(self.attacker.tokens.access, options={"verify_signature": False})
-        return self.stage.mint({name: value for name, value in {**own, **changed}.items() if value is not None})
+        claims = {name: value for name, value in {**own, **changed}.items() if value is not None}
+        return self.stage.mint(claims, issuer)
 
 
 Condition = Callable[[Arena], bool]

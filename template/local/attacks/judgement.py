@@ -109,10 +109,12 @@ def _is_at(area: str, decision: Decision, registry: str) -> bool:
 
 
 def _platforms_own(decision: Decision, registry: str) -> bool:
-    # The pre-token function looks every tenant up in the registry before it lets a token be issued. It has no tenant's
-    # session, and nothing of what it reads reaches anybody but as that tenant's own claims.
-    on_registry = decision.resource.endswith(f":table/{registry}")
-    return decision.tenant is None and on_registry and decision.action == "dynamodb:GetItem"
+    # The pre-token function looks every tenant up in the registry before it lets a token be issued, and a hub's looks
+    # the user up in the tenant's pool. It has no tenant's session, and nothing of what it reads reaches anybody but as
+    # that tenant's own claims.
+    on_registry = decision.resource.endswith(f":table/{registry}") and decision.action == "dynamodb:GetItem"
+    on_user = decision.action in ("cognito-idp:AdminGetUser", "cognito-idp:AdminListGroupsForUser")
+    return decision.tenant is None and (on_registry or on_user)
 
 
 def owners(decision: Decision) -> frozenset[str]:

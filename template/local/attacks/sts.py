@@ -62,14 +62,14 @@ def widen_role(arena: Arena) -> object:
 @attack("Change the code of the function that names the tenant in tokens", each_victim=False)
 def replace_pre_token(arena: Arena) -> object:
     return arena.client("lambda").update_function_code(
-        FunctionName=arena.stage.outputs["PreTokenFunction"], ZipFile=b"PK"
+        FunctionName=arena.home.own.get("PreTokenFunction") or arena.stage.outputs["PreTokenFunction"], ZipFile=b"PK"
     )
 
 
 @attack("Make a user of another tenant in the user pool")
 def create_user(arena: Arena) -> object:
     return arena.client("cognito-idp").admin_create_user(
-        UserPoolId=arena.stage.outputs["UserPoolId"],
+        UserPoolId=arena.stage.users(arena.victim.name).pool_id,
         Username="mallory@evil.example",
         UserAttributes=[{"Name": "custom:tenant_id", "Value": arena.victim.name}],
     )

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from moto.cognitoidp.models import cognitoidp_backends
+
 from ..operations import Call
-from .permission import Permission, text_context
+from .permission import Context, Permission, text_context
 
 # IAM's prefix where it is not the name of botocore's service.
 _PREFIXES: Mapping[str, str] = {
@@ -41,7 +43,8 @@ def needed(call: Call, account: str) -> list[Permission]:
     action = _ACTIONS.get((call.service, call.operation), call.operation)
     find = _RESOURCES.get(call.service)
     resources = find(call.params, f"{call.region}:{account}") if find else ["*"]
-    return [Permission(f"{prefix}:{action}", resource) for resource in resources]
+    context = _user_pool_tags(call, account) if call.service == "cognito-idp" else {}
+    return [Permission(f"{prefix}:{action}", resource, context) for resource in resources]
 
 
 def _function(params: Mapping[str, Any], place: str) -> list[str]:
@@ -72,6 +75,13 @@ def _event_buses(params: Mapping[str, Any], place: str) -> list[str]:
 def _user_pool(params: Mapping[str, Any], place: str) -> list[str]:
     pool = params.get("UserPoolId")
     return [f"arn:aws:cognito-idp:{place}:userpool/{pool}"] if pool else ["*"]
+
+
+def _user_pool_tags(call: Call, account: str) -> Context:
+    """The tags of the pool that the call names: every action on a user pool can be conditioned on them."""
+    pool = cognitoidp_backends[account][call.region].user_pools.get(call.params.get("UserPoolId", ""))
+    tags = pool.extended_config.get("UserPoolTags") or {} if pool is not None else {}
+    return {f"aws:ResourceTag/{key}": str(value) for key, value in tags.items()}
 
 
 def _parameter(params: Mapping[str, Any], place: str) -> list[str]:

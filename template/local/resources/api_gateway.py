@@ -42,6 +42,11 @@ class Method:
     schema: Mapping[str, Any] | None = None
     body_required: bool = False
 
+    @property
+    def authorized(self) -> bool:
+        """Whether API Gateway itself looks at who calls."""
+        return self.authorization != "NONE"
+
 
 @dataclass
 class RestApi:

@@ -53,6 +53,8 @@ def test_there_are_attacks_on_every_component(stage: Stage) -> None:
         expected.add("vending")
     if any(placement.has_own(tier) for tier in placement.tiers):
         expected.add("dedicated")
+    if "HubDomain" in stage.outputs:
+        expected.add("federation")
     assert areas == expected == {module.__name__.rpartition(".")[2] for module in modules()}
 
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from local.managed_login import SignInRefused
 from local.proof import tiers_to_prove
 from local.stage import Actor, Stage
 from saas_agent.control_plane.errors import ControlPlaneError
+from saas_agent.tenancy import standing
 from saas_agent.tenancy.tiers import load_tiers
 
 
@@ -65,17 +66,23 @@ def test_a_tenant_onboarded_twice_stays_as_it_is(stage: Stage, acme: Actor) -> N
     assert stage.tenants.show("acme") == before
 
 
-def test_a_suspended_tenant_gets_no_token_and_no_answer(stage: Stage) -> None:
+def test_a_suspended_tenant_gets_no_token_and_in_half_a_minute_no_answer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     actor = stage.onboard("suspended", tiers_to_prove()[0])
+    # The agent has just looked, and remembers.
+    assert stage.ask(actor, "hello").status == 200
     stage.tenants.suspend("suspended")
-    with pytest.raises(ClientError) as caught:
-        stage.sign_in(actor.email, actor.password)
-    assert caught.value.response["Error"]["Code"] == "UserLambdaValidationException"
-    # The token that was issued before is still good by its signature; the registry has the last word.
+    with pytest.raises(SignInRefused, match="PreTokenGeneration"):
+        stage.sign_in("suspended", actor.email, actor.password)
+    # The token that was issued before is still good by its signature; the registry has the last word, and the time that
+    # the agent remembers it for is all that is left.
+    assert standing.FRESH_SECONDS == 30
+    monkeypatch.setattr(standing, "FRESH_SECONDS", 0.0)
     answer = stage.ask(actor, "hello")
     assert (answer.status, answer.body["error"]["code"]) == (403, "tenant_not_active")
     stage.tenants.resume("suspended")
-    assert stage.sign_in(actor.email, actor.password).access
+    assert stage.sign_in("suspended", actor.email, actor.password).access
 
 
 def test_an_unknown_tenant_is_told_so_in_a_line(stage: Stage) -> None:

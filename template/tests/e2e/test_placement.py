@@ -75,19 +75,28 @@ def test_a_tenants_stack_holds_what_is_dedicated_and_nothing_else(
     dedicated = {types[c] for c in types if c in PLACEMENT.components and PLACEMENT.column(tier, c) == "dedicated"}
     stacks = {stack["StackName"] for stack in stage.session.client("cloudformation").describe_stacks()["Stacks"]}
     name = tenant_stack(stage, f"one-{tier}")
-    assert (name in stacks) == PLACEMENT.has_own(tier)
-    if dedicated:
-        held = [kind for kind, _ in stack_resources(stage, name)]
-        assert {kind for kind in held if kind in types.values()} == dedicated
-        assert all(held.count(kind) == 1 for kind in dedicated)
-        assert held.count("AWS::IAM::Role") == 1
+    assert (name in stacks) == (PLACEMENT.stack_template(tier) is not None)
+    held = [kind for kind, _ in stack_resources(stage, name)] if name in stacks else []
+    assert {kind for kind in held if kind in types.values()} == dedicated
+    assert all(held.count(kind) == 1 for kind in dedicated)
+    # The tenant's, and that of the pre-token function of a pool that the tenant's own runtime trusts.
+    own_tokens = PLACEMENT.own_user_pools and PLACEMENT.column(tier, "runtime") == "dedicated"
+    assert held.count("AWS::IAM::Role") == bool(dedicated) + own_tokens
 
 
 def test_two_tenants_with_components_of_their_own_share_no_resource_and_no_role(
     stage: Stage, homes: dict[str, tuple[Home, Home]]
 ) -> None:
-    own = [f"{number}-{tier}" for tier in TIERS if PLACEMENT.has_own(tier) for number in ("one", "two")]
-    held = {tenant: {physical for _, physical in stack_resources(stage, tenant_stack(stage, tenant))} for tenant in own}
+    own = [f"{number}-{tier}" for tier in TIERS if PLACEMENT.stack_template(tier) for number in ("one", "two")]
+    # A group is known by its name within its pool.
+    held = {
+        tenant: {
+            physical
+            for kind, physical in stack_resources(stage, tenant_stack(stage, tenant))
+            if kind != "AWS::Cognito::UserPoolGroup"
+        }
+        for tenant in own
+    }
     for one, two in itertools.combinations(own, 2):
         assert not held[one] & held[two]
     roles = [home.tenant_role for tier in TIERS if PLACEMENT.has_own(tier) for home in homes[tier]]
@@ -98,10 +107,13 @@ def test_two_tenants_with_components_of_their_own_share_no_resource_and_no_role(
 def test_everything_of_a_tenants_own_is_tagged_with_it(
     stage: Stage, homes: dict[str, tuple[Home, Home]], tier: str
 ) -> None:
-    if not PLACEMENT.has_own(tier):
-        assert homes[tier][0].own == {}
-        return
     home, expected = homes[tier][0], {"TenantId": f"one-{tier}", "Tier": tier}
+    if PLACEMENT.own_user_pools:
+        pool = stage.session.client("cognito-idp").describe_user_pool(UserPoolId=home.own["UserPoolId"])["UserPool"]
+        assert pool["UserPoolTags"].items() >= expected.items()
+    if not PLACEMENT.has_own(tier):
+        assert set(home.own) == ({"UserPoolId", "Tier"} if PLACEMENT.own_user_pools else set())
+        return
     iam, role = stage.session.client("iam"), home.tenant_role.rpartition("/")[2]
     assert {tag["Key"]: tag["Value"] for tag in iam.list_role_tags(RoleName=role)["Tags"]}.items() >= expected.items()
     control = stage.session.client("bedrock-agentcore-control")

@@ -106,9 +106,9 @@ def _served(environ: Mapping[str, str], stage: Stage, cloud: LocalCloud) -> Iter
 
 def _colleague(stage: Stage, tenant_id: str) -> Actor:
     email, password = f"colleague@{tenant_id}.example", f"Aa1!{secrets.token_urlsafe(18)}"
-    stage.users.invite(tenant_id, email, administrator=False, mail=False)
-    stage.users.set_password(email, password)
-    return stage.actor(email, password)
+    stage.users(tenant_id).invite(tenant_id, email, administrator=False, mail=False)
+    stage.users(tenant_id).set_password(email, password)
+    return stage.actor(tenant_id, email, password)
 
 
 def test_only_the_callers_own_id_token_is_shown_to_sts(
@@ -155,7 +155,7 @@ def test_an_exchange_and_an_answer_print_nothing_and_log_no_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # A token of its own, so that it is exchanged here and now.
-    actor = stage.actor(acme.email, acme.password)
+    actor = stage.actor(acme.name, acme.email, acme.password)
     words = f"remember that I prefer {secrets.token_hex(12)}"
     for payload in ({"prompt": words}, {"prompt": words, "stream": True}):
         session_id = actor.new_session_id()

@@ -5,7 +5,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import urllib3
-from botocore.exceptions import ClientError
 
 from infra.deploy import PLATFORM
 from local.cloud import STAGE, LocalCloud
 from local.functions import FunctionError, Functions
+from local.managed_login import SignInRefused
 from local.proof import plant, walk
 from local.resources.api_gateway import APIS
 from local.stage import Actor, Stage
@@ -34,22 +34,31 @@ PLACEMENT = load_placement()
 TIER = next(filter(PLACEMENT.has_own, PLACEMENT.tiers), PLACEMENT.tiers[0])
 """Where there are tenants' stacks, of a tier that has one."""
 OWN = PLACEMENT.has_own(TIER)
+STACKS = any(map(PLACEMENT.stack_template, PLACEMENT.tiers))
+HUB = PLACEMENT.own_user_pools and any(PLACEMENT.serves(tier, None) for tier in PLACEMENT.tiers)
+"""Whether users of some tenants sign in at a hub."""
 NOW, THEN = next(pair for pair in combinations(PLACEMENT.tiers, 2) if len({str(PLACEMENT.row(t)) for t in pair}) == 1)
 """Two tiers of the same placement, between which a tenant may change."""
 
 STEPS: dict[Kind, list[str]] = {
-    Kind.ONBOARD: [*(["EnsureStack"] if OWN else []), "CreateAdministrator", "Finish"],
-    Kind.SET_TIER: [*(["EnsureStack"] if OWN else []), "Finish"],
-    **({Kind.UPGRADE: ["EnsureStack", "Finish"]} if OWN else {}),
+    Kind.ONBOARD: [
+        *(["EnsureStack"] if STACKS else []),
+        "CreateAdministrator",
+        *(["AdmitUsers"] if HUB else []),
+        "Finish",
+    ],
+    Kind.SET_TIER: [*(["EnsureStack"] if STACKS else []), "Finish"],
+    **({Kind.UPGRADE: ["EnsureStack", "Finish"]} if STACKS else {}),
     Kind.SUSPEND: ["SignOutUsers", "Finish"],
     Kind.RESUME: ["Finish"],
     Kind.EXPORT: ["Export", "Finish"],
     Kind.OFFBOARD: [
         "SignOutUsers",
+        *(["WithdrawUsers"] if HUB else []),
         "Export",
         "DeleteData",
         "CheckData",
-        *(["DeleteStack"] if OWN else []),
+        *(["DeleteStack"] if STACKS else []),
         "DeleteUsers",
         "Finish",
     ],
@@ -85,7 +94,7 @@ class Stores:
 
     def entries(self) -> set[Entry]:
         """Everything there is, of everybody."""
-        found = {*self._users(), *self._stacks(), *self._log_groups()}
+        found = {*self._users(self._pools()), *self._hub(), *self._stacks(), *self._log_groups()}
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, ""))
         for store in ("RegistryTable", "QuotaTable", "TableName"):
@@ -99,7 +108,8 @@ class Stores:
 
     def of(self, tenant_id: str) -> set[Entry]:
         """Everything that is kept under a tenant's name."""
-        named = (*self._users(), *self._stacks(), *self._log_groups())
+        pools = {pool: tenant for pool, tenant in self._pools().items() if tenant in (None, tenant_id)}
+        named = (*self._users(pools), *self._hub(), *self._stacks(), *self._log_groups())
         found = {entry for entry in named if entry.tenant == tenant_id}
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, f"{tenant_id}:"))
@@ -168,11 +178,36 @@ class Stores:
                 text = json.dumps(record, sort_keys=True, default=str)
                 yield Entry(actor.partition(":")[0], "records", record["memoryRecordId"], text)
 
-    def _users(self) -> Iterator[Entry]:
-        pages = self._cognito.get_paginator("list_users").paginate(UserPoolId=self._outputs["UserPoolId"])
-        for user in [user for page in pages for user in page["Users"]]:
-            values = {attribute["Name"]: attribute["Value"] for attribute in user["Attributes"]}
-            yield Entry(values["custom:tenant_id"], "users", user["Username"], json.dumps(values, sort_keys=True))
+    def _pools(self) -> dict[str, str | None]:
+        """Every user pool by its id, with the tenant whose own it is."""
+        prefix, shared = f"{self._outputs['Service']}-{self._outputs['Stage']}", self._outputs.get("UserPoolId")
+        pages = self._cognito.get_paginator("list_user_pools").paginate(MaxResults=60)
+        pools = [pool for page in pages for pool in page["UserPools"]]
+        return {p["Id"]: None if p["Id"] == shared else p["Name"].removeprefix(f"{prefix}-") for p in pools}
+
+    def _users(self, pools: Mapping[str, str | None]) -> Iterator[Entry]:
+        for pool, owner in pools.items():
+            if owner is not None:
+                yield Entry(owner, "pool", pool, "")
+            pages = self._cognito.get_paginator("list_users").paginate(UserPoolId=pool)
+            for user in [user for page in pages for user in page["Users"]]:
+                values = {attribute["Name"]: attribute["Value"] for attribute in user["Attributes"]}
+                content = json.dumps(values, sort_keys=True)
+                if "custom:tenant_id" in values:
+                    yield Entry(values["custom:tenant_id"], "users", user["Username"], content)
+                else:
+                    yield Entry(user["Username"].partition("_")[0], "profiles", user["Username"], content)
+
+    def _hub(self) -> Iterator[Entry]:
+        """Whose users may come to the hub, by its providers, and by what its client lets in."""
+        if HUB:
+            hub = {"UserPoolId": self._outputs["UserPoolId"]}
+            pages = self._cognito.get_paginator("list_identity_providers").paginate(**hub)
+            for name in [provider["ProviderName"] for page in pages for provider in page["Providers"]]:
+                yield Entry(name, "provider", name, "")
+            client = self._cognito.describe_user_pool_client(**hub, ClientId=self._outputs["ClientId"])
+            for name in client["UserPoolClient"].get("SupportedIdentityProviders", []):
+                yield Entry(name, "let in", name, "")
 
 
 def _item(store: str, item: dict[str, Any]) -> Entry:
@@ -220,8 +255,12 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     return found
 
 
-KEPT = {"RegistryTable": 1, "users": 1, **({"stack": 1} if OWN else {})}
+KEPT = {"RegistryTable": 1, "users": 1, **({"stack": 1} if PLACEMENT.stack_template(TIER) else {})}
 """What there is of a tenant that stored nothing."""
+if PLACEMENT.own_user_pools:
+    KEPT["pool"] = 1
+if HUB and PLACEMENT.serves(TIER, None):
+    KEPT |= {"provider": 1, "let in": 1}
 if PLACEMENT.column(TIER, "runtime") == "dedicated":
     KEPT["log"] = 1
 
@@ -287,8 +326,8 @@ def test_offboarding_that_fails_at_a_step_can_be_finished(
         with pytest.raises(ControlPlaneError, match=f"failed at {step}: ") as refused:
             stage.tenants.offboard(tenant_id, export=True)
         assert stage.tenants.show(tenant_id).status is Status.FAILED
-        with pytest.raises(ClientError):
-            stage.sign_in(actor.email, actor.password)
+        with pytest.raises(SignInRefused):
+            stage.sign_in(tenant_id, actor.email, actor.password)
         with pytest.raises(ControlPlaneError, match="FAILED by a failed offboard"):
             stage.tenants.resume(tenant_id)
         faults.broken = {}
@@ -312,7 +351,7 @@ def test_offboarding_that_fails_at_a_step_can_be_finished(
         (kind, step)
         for kind in (Kind.SET_TIER, Kind.UPGRADE, Kind.SUSPEND, Kind.RESUME)
         # Where the tenant of this test has no stack of its own, there is nothing to upgrade.
-        if kind is not Kind.UPGRADE or PLACEMENT.has_own(NOW)
+        if kind is not Kind.UPGRADE or PLACEMENT.stack_template(NOW)
         for step in STEPS[kind]
     ],
 )
@@ -344,7 +383,7 @@ def test_any_other_operation_that_fails_leaves_the_tenant_as_the_table_says(
     assert record.tier == (THEN if kind is Kind.SET_TIER else NOW)
 
 
-@pytest.mark.skipif(not OWN, reason="no tenant has a stack of its own")
+@pytest.mark.skipif(not STACKS, reason="no tenant has a stack of its own")
 def test_an_upgrade_brings_a_tenants_own_stack_to_the_template_that_was_deployed_last(
     stage: Stage, cloud: LocalCloud
 ) -> None:
@@ -356,7 +395,7 @@ def test_an_upgrade_brings_a_tenants_own_stack_to_the_template_that_was_deployed
         "Stacks"
     ]
     [bucket] = [output["OutputValue"] for output in artifacts["Outputs"] if output["OutputKey"] == "BucketName"]
-    s3, where = session.client("s3"), {"Bucket": bucket, "Key": "templates/tenant.yaml"}
+    s3, where = session.client("s3"), {"Bucket": bucket, "Key": f"templates/{PLACEMENT.stack_template(TIER)}"}
     deployed = s3.get_object(**where)["Body"].read()
     s3.put_object(**where, Body=deployed.replace(b"\nOutputs:\n", b"\nOutputs:\n  Mended:\n    Value: mended\n"))
     try:
@@ -523,8 +562,8 @@ def test_onboarding_many_at_once_loses_none_and_costs_each_the_same(
     for tenant_id in tenants:
         assert stage.tenants.show(tenant_id).status is Status.ACTIVE
         assert Counter(entry.store for entry in stores.of(tenant_id)) == KEPT
-    # What is asked while waiting depends on how long that takes.
-    polls = ("states:GetExecutionHistory", "dynamodb:GetItem")
+    # What is asked while waiting depends on how long that takes; and a hub's providers are listed sixty to a page.
+    polls = ("states:GetExecutionHistory", "dynamodb:GetItem", "cognito-idp:ListIdentityProviders")
     assert {action: count for action, count in first.items() if action not in polls} == {
         action: count for action, count in last.items() if action not in polls
     }
@@ -579,7 +618,7 @@ def test_a_change_of_tier_takes_effect_with_the_next_token_and_request(
     prompt = "hello ".ljust(load_tiers()[NOW].prompt_characters + 1, ".")
     assert stage.ask(actor, prompt).status == 429
     stage.tenants.set_tier(actor.name, THEN)
-    assert stage.actor(actor.email, actor.password).tenant.tier == THEN
+    assert stage.actor(actor.name, actor.email, actor.password).tenant.tier == THEN
     monkeypatch.setattr(standing, "FRESH_SECONDS", 0.0)
     assert stage.ask(actor, prompt).status == 200
 
@@ -650,11 +689,36 @@ def test_offboarding_waits_for_longer_than_credentials_live(stage: Stage, cloud:
 # --- The API ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_the_api_but_discovery_is_open(cloud: LocalCloud) -> None:
+def test_nothing_of_the_api_is_open_but_discovery_and_what_verifies_tokens_itself(cloud: LocalCloud) -> None:
     api = APIS[cloud.outputs["ApiUrl"].split("//")[1].partition(".")[0]]
     [methods] = api.deployments.values()
     assert len(methods) > 10
-    assert {method.path for method in methods if method.authorization != "AWS_IAM"} == {"/discovery/{tenant_id}"}
+    opened = {(method.path, method.function.rpartition(":")[2]) for method in methods if not method.authorized}
+    users = cloud.outputs["UsersFunction"]
+    discovery = f"{cloud.outputs['Service']}-{cloud.outputs['Stage']}-discovery"
+    assert opened == {("/discovery/{tenant_id}", discovery), ("/users", users), ("/users/{id}", users)}
+
+
+def test_what_is_open_to_tokens_takes_no_other_caller(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:
+    """The gateway lets these through: what refuses is the function, whatever else comes with the call."""
+    url = api_url(cloud.outputs, cloud.endpoint)
+    own = stage.users(acme.name).find(acme.email)
+    assert own is not None
+    forged = acme.tokens.access.rpartition(".")[0] + ".c2lnbmF0dXJl"
+    for verb, path in (("GET", "/users"), ("POST", "/users"), ("DELETE", f"/users/{own.username}")):
+        for token in (None, "", "Bearer", "Bearer x", f"Bearer {forged}", f"Bearer {acme.tokens.id}", "Basic YTpi"):
+            headers = {} if token is None else {"Authorization": token}
+            answer = urllib3.request(verb, url + path, headers=headers, json={"email": "mallory@evil.example"})
+            assert answer.status in (401, 403), (verb, token)
+            assert answer.json().get("error", {}).get("code") != "not_found"
+    assert stage.users(acme.name).find("mallory@evil.example") is None
+    assert stage.users(acme.name).find(acme.email) is not None
+
+
+def test_an_operators_way_to_users_is_not_open_to_tokens(cloud: LocalCloud, acme: Actor) -> None:
+    url = f"{api_url(cloud.outputs, cloud.endpoint)}/tenants/{acme.name}/users"
+    answer = urllib3.request("GET", url, headers={"Authorization": f"Bearer {acme.tokens.access}"})
+    assert answer.status == 403
 
 
 def test_an_unsigned_call_reaches_nothing(cloud: LocalCloud) -> None:
@@ -666,20 +730,58 @@ def test_an_unsigned_call_reaches_nothing(cloud: LocalCloud) -> None:
 
 def test_a_tenants_credentials_reach_nothing(stage: Stage, acme: Actor, cloud: LocalCloud) -> None:
     api = AdminClient(stage.access(acme).session, api_url(cloud.outputs, cloud.endpoint))
-    for call in (lambda: list(api.all()), lambda: api.show("acme"), lambda: api.suspend("acme")):
+    for call in (
+        lambda: list(api.all()),
+        lambda: api.show("acme"),
+        lambda: api.suspend("acme"),
+        lambda: list(api.users("acme")),
+        lambda: api.invite("acme", "mallory@evil.example", administrator=True),
+    ):
         with pytest.raises(ControlPlaneError, match="is not authorized to perform: execute-api:Invoke"):
             call()
 
 
 def test_discovery_tells_everybody_the_same(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:
     url = f"{api_url(cloud.outputs, cloud.endpoint)}/discovery"
-    known, unknown = (urllib3.request("GET", f"{url}/{name}").json() for name in (acme.name, "nobody-at-all"))
+
+    def found(name: str) -> dict[str, str]:
+        answer: dict[str, str] = urllib3.request("GET", f"{url}/{name}").json()
+        return answer
+
+    known, unknown = found(acme.name), found("nobody")
     assert set(known) == set(unknown) == {"issuer", "client_id", "invocations"}
-    assert (known["issuer"], known["client_id"]) == (cloud.outputs["Issuer"], cloud.outputs["ClientId"])
-    assert known["invocations"] == stage.home(acme.name).invocations
-    own = PLACEMENT.column(acme.tenant.tier, "runtime") == "dedicated"
-    assert own or known == unknown
+    home = stage.home(acme.name)
+    assert (known["issuer"], known["client_id"]) == (home.settings.issuer, home.settings.client_id)
+    assert known["invocations"] == home.invocations
+    assert PLACEMENT.column(acme.tenant.tier, "runtime") == "dedicated" or known == unknown
     assert acme.name not in json.dumps(unknown)
+
+
+def test_discovery_of_an_unknown_tenant_looks_like_that_of_any_other(cloud: LocalCloud, stage: Stage) -> None:
+    """Where there is nothing that tenants share to be told of, what is told is made up."""
+    url = f"{api_url(cloud.outputs, cloud.endpoint)}/discovery"
+
+    def found(name: str) -> dict[str, str]:
+        answer: dict[str, str] = urllib3.request("GET", f"{url}/{name}").json()
+        return answer
+
+    def form(name: str) -> dict[str, str]:
+        told = {key: value.replace(name, "TENANT") for key, value in found(name).items()}
+        # The local cloud's ids of user pools are longer than Cognito's.
+        told["issuer"] = re.sub("_[A-Za-z0-9]+$", "_POOL", told["issuer"])
+        return {key: re.sub("[A-Za-z0-9]", "x", value) for key, value in told.items()}
+
+    name = next(names)
+    before, form_before = found(name), form(name)
+    assert found(name) == before
+    assert all(before.values())
+    begin(stage, name, PLACEMENT.tiers[-1])
+    shared = PLACEMENT.serves(PLACEMENT.tiers[-1], None)
+    assert (found(name) == before) == shared
+    if not any(PLACEMENT.serves(tier, None) for tier in PLACEMENT.tiers):
+        assert form(name) == form_before == form("nob")
+    if not shared and PLACEMENT.own_user_pools and not HUB:
+        assert re.fullmatch(r"https://cognito-idp\.([a-z0-9-]+)\.amazonaws\.com/\1_[A-Za-z0-9]{9}", before["issuer"])
 
 
 def test_an_unknown_operation_is_told_so(stage: Stage) -> None:

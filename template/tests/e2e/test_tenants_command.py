@@ -14,6 +14,8 @@ from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 
 TIER, OTHER_TIER = list(load_tiers())[:2]
+STACKS = any(map(load_placement().stack_template, load_placement().tiers))
+HUB = load_placement().own_user_pools and any(load_placement().serves(tier, None) for tier in load_placement().tiers)
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -48,10 +50,10 @@ def test_a_tenants_life(run: Run) -> None:
     assert (status, out) == (0, f"Tenant command ({TIER}) is onboarded: ACTIVE.\n")
     first, *steps = [line for line in err.splitlines() if " ... " not in line]
     assert first.startswith("onboard of command: op-")
-    placement = load_placement()
-    own = ["  EnsureStack"] if any(map(placement.has_own, placement.tiers)) else []
-    own += ["  AwaitStack"] if placement.has_own(TIER) else []
-    assert steps[: len(own) + 2] == [*own, "  CreateAdministrator", "  Finish"]
+    stack = ["  EnsureStack"] if STACKS else []
+    stack += ["  AwaitStack"] if load_placement().stack_template(TIER) else []
+    expected = [*stack, "  CreateAdministrator", *(["  AdmitUsers"] if HUB else []), "  Finish"]
+    assert steps[: len(expected)] == expected
     status, out, _ = run("list")
     assert ["command", "ACTIVE", TIER] in [line.split()[:3] for line in out.splitlines()]
     assert run("suspend", "command")[1] == f"Tenant command ({TIER}) is suspended: SUSPENDED.\n"
@@ -69,7 +71,7 @@ def test_a_tenants_life(run: Run) -> None:
 
 def test_tenants_are_upgraded_where_they_have_stacks_and_otherwise_there_is_no_such_command(run: Run) -> None:
     placement = load_placement()
-    owning = [tier for tier in placement.tiers if placement.has_own(tier)]
+    owning = [tier for tier in placement.tiers if placement.stack_template(tier)]
     if not owning:
         with pytest.raises(SystemExit, match="2"):
             run("upgrade", "--all")
@@ -114,7 +116,7 @@ def test_onboarding_a_suspended_tenant_says_how_to_go_on(run: Run) -> None:
     assert "`tenants resume waiting`" in out
 
 
-@pytest.mark.parametrize("command", ["show", "suspend", "resume", "export", "offboard", "set-tier"])
+@pytest.mark.parametrize("command", ["show", "suspend", "resume", "export", "offboard", "set-tier", "users"])
 def test_an_unknown_tenant_and_what_is_no_id_are_refused(run: Run, command: str) -> None:
     extra = ("--tier", TIER) if command == "set-tier" else ("--yes",) if command == "offboard" else ()
     assert_refused(run(command, "nobody", *extra), "there is no tenant nobody")
@@ -145,6 +147,9 @@ def test_a_failure_says_what_to_do_and_that_is_what_helps(run: Run, stage: Stage
     run(*onboard("first"))
     taken = ("onboard", "second", "--tier", TIER, "--admin", "ann@first.example")
     status, _, err = run(*taken)
+    if load_placement().own_user_pools:
+        assert status == 0  # in a pool of its own every address is the tenant's to give
+        return
     assert status == 1
     line = err.splitlines()[-1]
     assert "failed at CreateAdministrator: the address is a user's already, but not of tenant second" in line
@@ -161,9 +166,31 @@ def test_a_failure_says_what_to_do_and_that_is_what_helps(run: Run, stage: Stage
         "Tenant second was never active: nothing is left of it, and its id is free again.\n"
     )
     assert run(*onboard("second"))[0] == 0
-    user = stage.users.find("ann@first.example")
+    user = stage.users("first").find("ann@first.example")
     assert user is not None
     assert user.tenant_id == "first"
+
+
+def test_the_users_of_a_tenant_are_listed_invited_and_removed(run: Run) -> None:
+    run(*onboard("staffed"))
+    status, out, _ = run("users", "staffed", "--invite", "bob@staffed.example")
+    assert status == 0
+    made = out.split()[1]
+    assert out == f"User {made} of tenant staffed is invited: FORCE_CHANGE_PASSWORD.\n"
+    assert run("users", "staffed", "--invite", "bob@staffed.example")[1] == out
+    _, *lines = run("users", "staffed")[1].splitlines()
+    assert [(line.split()[1], line.split()[-1]) for line in lines] == [
+        ("ann@staffed.example", "yes"),
+        ("bob@staffed.example", "no"),
+    ]
+    listed = json.loads(run("users", "staffed", "--output", "json")[1])
+    assert ("bob@staffed.example", False) in [(user["email"], user["administrator"]) for user in listed]
+    assert run("users", "staffed", "--remove", made)[1] == f"User {made} of tenant staffed is removed.\n"
+    assert_refused(run("users", "staffed", "--remove", made), "Your tenant has no such user")
+    assert_refused(run("users", "staffed", "--invite", "bob"), "Expected")
+    run(*onboard("other-staff"))
+    [theirs] = json.loads(run("users", "other-staff", "--output", "json")[1])
+    assert_refused(run("users", "staffed", "--remove", theirs["id"]), "Your tenant has no such user")
 
 
 def test_show_tells_the_record_and_where_the_components_are(run: Run) -> None:

@@ -155,11 +155,13 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
     tenant = roles.pop(home.tenant_role if home else outputs["TenantRoleArn"])
     mine = tenant.tenant or ME
     roles = {arn: role for arn, role in roles.items() if role.tenant != mine}
-    tenants = [arn for arn, role in roles.items() if role.tenant or arn == outputs.get("TenantRoleArn")]
+    # A tenant's own pre-token function has a role that is tagged with the tenant too, and is nobody's to get into.
+    own_roles = {record.resources.get("TenantRoleArn") for record in stage.registry.records()}
+    tenants = [arn for arn in roles if arn in own_roles | {outputs.get("TenantRoleArn")}]
     taken = functions("tenant-data")
     data, upkeep = (roles.pop(taken["Environment"]["Variables"][key]) for key in ("DATA_ROLE_ARN", "UPKEEP_ROLE_ARN"))
     stacks = None
-    if any(map(load_placement().has_own, load_placement().tiers)):
+    if any(map(load_placement().stack_template, load_placement().tiers)):
         stacks = roles.pop(functions("tenant-stack")["Environment"]["Variables"]["STACK_ROLE_ARN"])
     partition, account = (tenant.arn.split(":")[part] for part in (1, 4))
 
@@ -201,8 +203,8 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         table=table(name) if name else None,
         bucket=f"arn:{partition}:s3:::{bucket}" if bucket else None,
         models=tuple(models),
-        issuer=outputs["Issuer"],
-        client_id=outputs["ClientId"],
+        issuer=home.settings.issuer if home else outputs["Issuer"],
+        client_id=home.settings.client_id if home else outputs["ClientId"],
     )
 
 

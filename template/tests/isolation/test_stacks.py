@@ -47,6 +47,32 @@ def _runtime_log(name: str) -> str:
     )
 
 
+_ANY_POOL = "arn:${AWS::Partition}:cognito-idp:${AWS::Region}:${AWS::AccountId}:userpool/*"
+_OF_THIS_STAGE = " if StringEquals aws:ResourceTag/service Service if StringEquals aws:ResourceTag/stage Stage"
+_MANAGING_USERS = (
+    "cognito-idp:AdminAddUserToGroup cognito-idp:AdminCreateUser cognito-idp:AdminDeleteUser "
+    "cognito-idp:AdminGetUser cognito-idp:AdminListGroupsForUser cognito-idp:ListUsers"
+)
+
+
+_TENANT_TEMPLATES = (
+    ("templates/tenant.yaml",),
+    ("templates/tenant_pooled.yaml",),
+    ("templates/tenant.yaml", "templates/tenant_pooled.yaml"),
+)
+_KEEPING_POOLS = (
+    "cognito-idp:AddCustomAttributes cognito-idp:CreateGroup cognito-idp:CreateUserPoolClient "
+    "cognito-idp:DeleteGroup cognito-idp:DeleteUserPool cognito-idp:DeleteUserPoolClient "
+    "cognito-idp:DescribeUserPool cognito-idp:DescribeUserPoolClient cognito-idp:GetGroup "
+    "cognito-idp:GetUserPoolMfaConfig cognito-idp:ListTagsForResource cognito-idp:SetUserPoolMfaConfig "
+    "cognito-idp:TagResource cognito-idp:UntagResource cognito-idp:UpdateGroup cognito-idp:UpdateUserPool "
+    "cognito-idp:UpdateUserPoolClient"
+)
+# Of pools that a hub federates.
+_KEEPING_POOLS_AND_DOMAINS = " ".join(
+    sorted(_KEEPING_POOLS.split() + [f"cognito-idp:{verb}UserPoolDomain" for verb in ("Create", "Delete", "Update")])
+)
+
 GRANTS: Mapping[str, frozenset[str]] = {
     "ExecutionRole": _RUNTIME
     | {_runtime_log("_(-(${Service}-${Stage}))"), "Allow lambda:InvokeFunction on CredentialsFunction.Arn"},
@@ -59,12 +85,34 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/*",
         }
     ),
-    "PreTokenRole": frozenset({"Allow dynamodb:GetItem on RegistryTable.Arn"}),
+    "PreTokenRole": frozenset(
+        {
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+            # Of a hub: the user in the pool of the tenant.
+            "Allow cognito-idp:AdminGetUser cognito-idp:AdminListGroupsForUser on "
+            f"{_ANY_POOL} if Null aws:ResourceTag/TenantId false{_OF_THIS_STAGE}",
+            # Of a tenant's own pool: the one tenant.
+            "Allow dynamodb:GetItem on RegistryTableArn if ForAllValues:StringEquals dynamodb:LeadingKeys "
+            "TENANT#${TenantId} if Null dynamodb:LeadingKeys false",
+        }
+    ),
     "UsersRole": frozenset(
         {
             "Allow dynamodb:GetItem on RegistryTable.Arn",
+            f"Allow {_MANAGING_USERS} on UserPool.Arn",
+            # Where tenants have pools of their own: nothing by itself, but to forget what a hub knows.
+            "Allow sts:AssumeRole sts:TagSession on UserKeepingRole.Arn",
+            "Allow cognito-idp:AdminDeleteUser on UserPool.Arn",
+        }
+    ),
+    "UserKeepingRole": frozenset(
+        {
+            "trusts UsersRole.Arn TenantUsersRole.Arn: sts:AssumeRole sts:TagSession "
+            "if ForAllValues:StringEquals aws:TagKeys TenantId if StringLike aws:RequestTag/TenantId ?*",
             "Allow cognito-idp:AdminAddUserToGroup cognito-idp:AdminCreateUser cognito-idp:AdminDeleteUser "
-            "cognito-idp:AdminGetUser cognito-idp:AdminListGroupsForUser cognito-idp:ListUsers on UserPool.Arn",
+            "cognito-idp:AdminGetUser cognito-idp:AdminListGroupsForUser cognito-idp:AdminUserGlobalSignOut "
+            f"cognito-idp:ListUsers on {_ANY_POOL} if Null aws:PrincipalTag/TenantId false "
+            f"if StringEquals aws:ResourceTag/TenantId ${{aws:PrincipalTag/TenantId}}{_OF_THIS_STAGE}",
         }
     ),
     "LedgerRole": frozenset(
@@ -110,6 +158,14 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow cognito-idp:AdminAddUserToGroup cognito-idp:AdminCreateUser cognito-idp:AdminDeleteUser "
             "cognito-idp:AdminGetUser cognito-idp:AdminUserGlobalSignOut cognito-idp:ListUsers on UserPool.Arn",
             "Allow dynamodb:GetItem on RegistryTable.Arn",
+            # Where tenants have pools of their own: whether one is there, and its users in the role for that tenant's.
+            f"Allow cognito-idp:DescribeUserPool on {_ANY_POOL}",
+            "Allow sts:AssumeRole sts:TagSession on UserKeepingRole.Arn",
+            # A hub's client and profiles, and the lease under which the client is written.
+            "Allow cognito-idp:AdminDeleteUser cognito-idp:AdminUserGlobalSignOut cognito-idp:DescribeUserPoolClient "
+            "cognito-idp:ListIdentityProviders cognito-idp:ListUsers cognito-idp:UpdateUserPoolClient on UserPool.Arn",
+            "Allow dynamodb:UpdateItem on RegistryTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys HUB "
+            "if Null dynamodb:LeadingKeys false",
         }
     ),
     "TenantDataRole": frozenset(
@@ -203,10 +259,13 @@ GRANTS: Mapping[str, frozenset[str]] = {
     ),
     "TenantStackRole": frozenset(
         {
-            "Allow cloudformation:CreateStack cloudformation:UpdateStack on "
-            "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:stack/${Service}-${Stage}-tenant-*/*"
-            " if ArnEquals cloudformation:RoleArn StackRole.Arn if StringEquals cloudformation:TemplateUrl "
-            "https://${ArtifactsBucket}.s3.${AWS::Region}.${AWS::URLSuffix}/templates/tenant.yaml",
+            *(
+                "Allow cloudformation:CreateStack cloudformation:UpdateStack on arn:${AWS::Partition}:cloudformation:"
+                "${AWS::Region}:${AWS::AccountId}:stack/${Service}-${Stage}-tenant-*/* if ArnEquals "
+                "cloudformation:RoleArn StackRole.Arn if StringEquals cloudformation:TemplateUrl "
+                + " ".join(f"https://${{ArtifactsBucket}}.s3.${{AWS::Region}}.${{AWS::URLSuffix}}/{of}" for of in files)
+                for files in _TENANT_TEMPLATES
+            ),
             "Allow cloudformation:DeleteStack on "
             "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:stack/${Service}-${Stage}-tenant-*/*"
             " if ArnEquals cloudformation:RoleArn StackRole.Arn",
@@ -220,7 +279,11 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "on "
             "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/bedrock-agentcore/runtimes/t_*",
             "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
-            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/templates/tenant.yaml",
+            *(
+                "Allow s3:GetObject on "
+                + " ".join(f"arn:${{AWS::Partition}}:s3:::${{ArtifactsBucket}}/{of}" for of in files)
+                for files in _TENANT_TEMPLATES
+            ),
         }
     ),
     "StackRole": frozenset(
@@ -261,6 +324,27 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "s3:PutBucketTagging s3:PutBucketVersioning s3:PutEncryptionConfiguration "
             "s3:PutLifecycleConfiguration on arn:${AWS::Partition}:s3:::4(-(2(/(AWS::StackId))))-*",
             "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey}",
+            # Where tenants have pools of their own: pools of this stage's tenants, and what makes their tokens.
+            "Allow cognito-idp:CreateUserPool cognito-idp:TagResource on * if Null aws:RequestTag/TenantId false "
+            "if StringEquals aws:RequestTag/service Service if StringEquals aws:RequestTag/stage Stage",
+            f"Allow {_KEEPING_POOLS} on {_ANY_POOL} if Null aws:ResourceTag/TenantId false{_OF_THIS_STAGE}",
+            f"Allow {_KEEPING_POOLS_AND_DOMAINS} on {_ANY_POOL} if Null aws:ResourceTag/TenantId false{_OF_THIS_STAGE}",
+            "Allow cognito-idp:DescribeUserPoolDomain on *",
+            "Allow cognito-idp:CreateIdentityProvider cognito-idp:DeleteIdentityProvider "
+            "cognito-idp:DescribeIdentityProvider cognito-idp:UpdateIdentityProvider on UserPool.Arn",
+            "Allow iam:PassRole on arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/* "
+            "if StringEquals iam:PassedToService bedrock-agentcore.amazonaws.com lambda.amazonaws.com",
+            "Allow lambda:AddPermission lambda:CreateFunction lambda:DeleteFunction lambda:GetFunction "
+            "lambda:GetFunctionCodeSigningConfig lambda:GetFunctionConfiguration lambda:GetFunctionRecursionConfig "
+            "lambda:GetPolicy lambda:GetRuntimeManagementConfig lambda:ListTags lambda:RemovePermission "
+            "lambda:TagResource lambda:UntagResource lambda:UpdateFunctionCode lambda:UpdateFunctionConfiguration on "
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:t-*-pre-token",
+            "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:DeleteRetentionPolicy logs:ListTagsForResource "
+            "logs:PutRetentionPolicy logs:TagResource logs:UntagResource on arn:${AWS::Partition}:logs:${AWS::Region}:"
+            "${AWS::AccountId}:log-group:/aws/lambda/${Service}-${Stage}-pre-token-*",
+            "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
+            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey} "
+            "arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",
             "trusts cloudformation.amazonaws.com: sts:AssumeRole",
         }
     ),
@@ -274,6 +358,8 @@ _METHODS = "from arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::Account
 
 FROM_OUTSIDE: Mapping[str, str] = {
     "AdminApiPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/*",
+    # What is below /users, for tenants' administrators, and below /tenants/{tenant_id}/users, for operators.
+    "UsersPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/*/users*",
     "DiscoveryPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/GET/discovery/*",
     "PreTokenPermission": "cognito-idp.amazonaws.com of AWS::AccountId from UserPool.Arn",
     "LedgerPermission": "logs.amazonaws.com of AWS::AccountId from "
@@ -286,6 +372,13 @@ _ONLY_OWN_CLIENT: Mapping[str, Any] = {
     "EnableTokenRevocation": True,
     "TokenValidityUnits.AccessToken": "minutes",
     "TokenValidityUnits.IdToken": "minutes",
+}
+# What makes a client one whose users sign in on a page, with a code: no token in an address, none for a password, and
+# none with which a user could change itself.
+_PAGES: Mapping[str, frozenset[str]] = {
+    "AllowedOAuthFlows": frozenset({"code"}),
+    "AllowedOAuthScopes": frozenset({"openid", "email"}),
+    "ExplicitAuthFlows": frozenset({"ALLOW_REFRESH_TOKEN_AUTH"}),
 }
 _CLOSED = dict.fromkeys(("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True)
 
@@ -302,6 +395,17 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
             "UserPool.ProviderURL /.well-known/openid-configuration",
             "Issuer /.well-known/openid-configuration",
         ),
+    },
+    # The provider's name is the tenant's; a mapped attribute is what a tenant's pool may say of its user.
+    "AWS::Cognito::UserPoolIdentityProvider": {
+        "UserPoolId": "UserPoolId",
+        "ProviderName": "TenantId",
+        "ProviderType": "OIDC",
+        "ProviderDetails.client_id": "UserPoolClient",
+        "ProviderDetails.client_secret": "UserPoolClient.ClientSecret",
+        "ProviderDetails.oidc_issuer": "UserPool.ProviderURL",
+        "ProviderDetails.jwks_uri": "${UserPool.ProviderURL}/.well-known/jwks.json",
+        "AttributeMapping": {"email": "email"},
     },
     "AWS::IAM::OIDCProvider": {"ClientIdList": ["UserPoolClient"], "Url": "UserPool.ProviderURL"},
     "AWS::S3::Bucket": {
@@ -324,8 +428,8 @@ NOTHING_BUT: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ExplicitAuthFlows": frozenset(
             {"ALLOW_USER_SRP_AUTH", "ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"}
         ),
-        # Never an attribute that says whose user it is.
-        "WriteAttributes": frozenset({"name"}),
+        # Never an attribute that says whose user it is. A mapped one has to be writable; see `_pages`.
+        "WriteAttributes": frozenset({"name", "email"}),
     },
     "AWS::BedrockAgentCore::Runtime": {
         "RequestHeaderConfiguration.RequestHeaderAllowlist": frozenset(
@@ -350,18 +454,24 @@ _HERE = "tests/isolation/test_stacks.py"
 
 
 def deployed_templates(stage: Stage) -> dict[str, Template]:
-    """The template of every kind of stack, by `artifacts`, `platform` or `tenant`, as CloudFormation has them."""
+    """The template of every kind of stack, by its file's name without the ending, as CloudFormation has them."""
     placement = load_placement()
-    own = next((tier for tier in placement.tiers if placement.has_own(tier)), None)
-    if own is not None:
-        stage.onboard(f"own-{own}", own)
+    examples: dict[str, str] = {}
+    for tier in placement.tiers:
+        file = placement.stack_template(tier)
+        if file and file not in examples.values():
+            examples[f"tenant-own-{tier}"] = file
+            stage.onboard(f"own-{tier}", tier)
     cloudformation = stage.session.client("cloudformation")
     templates: dict[str, Template] = {}
     for page in cloudformation.get_paginator("describe_stacks").paginate():
         for stack in page["Stacks"]:
             kind = stack["StackName"].removeprefix(f"{stage.outputs['Service']}-{stage.outputs['Stage']}-")
+            if kind.startswith("tenant-") and kind not in examples:
+                continue  # one of each is enough
             body = cloudformation.get_template(StackName=stack["StackName"])["TemplateBody"]
-            templates[kind.partition("-")[0]] = formation.parse(body if isinstance(body, str) else json.dumps(body))
+            file = examples.get(kind, kind).removesuffix(".yaml")
+            templates[file] = formation.parse(body if isinstance(body, str) else json.dumps(body))
     return templates
 
 
@@ -534,6 +644,7 @@ def _settings(template: Template) -> Iterator[str]:
             if not isinstance(number, int) or not 0 < number <= most:
                 yield f"{name}: {path} is {number!r}; expected at most {most}"
         yield from _tenant_attribute(name, kind, properties)
+        yield from _pages(name, kind, properties)
         yield from _tenants_own_runtime(name, kind, properties, template)
 
 
@@ -542,6 +653,17 @@ def _tenant_attribute(name: str, kind: str, properties: Mapping[str, Any]) -> It
         for attribute in properties.get("Schema", []):
             if attribute.get("Mutable") is not False:
                 yield f"{name}: {attribute['Name']} can be changed"
+
+
+def _pages(name: str, kind: str, properties: Mapping[str, Any]) -> Iterator[str]:
+    if kind != "AWS::Cognito::UserPoolClient":
+        return
+    if any(path in properties for path in ("AllowedOAuthFlows", "AllowedOAuthScopes", "CallbackURLs")):
+        for path, allowed in _PAGES.items():
+            if not properties.get(path) or not allowed.issuperset(properties[path]):
+                yield f"{name}: {path} is {properties.get(path)!r}; expected nothing but {sorted(allowed)}; see {_HERE}"
+    elif "email" in properties.get("WriteAttributes", []):
+        yield f"{name}: users can change the address that they sign in with"
 
 
 def _tenants_own_runtime(name: str, kind: str, properties: Mapping[str, Any], template: Template) -> Iterator[str]:
@@ -604,9 +726,9 @@ def templates(stage: Stage) -> dict[str, Template]:
 
 
 def test_the_stacks_hold_nothing_that_is_not_listed(templates: dict[str, Template]) -> None:
-    assert {"artifacts", "platform"} <= set(templates)
     placement = load_placement()
-    assert ("tenant" in templates) == any(map(placement.has_own, placement.tiers))
+    wanted = {placement.stack_template(tier) for tier in placement.tiers} - {None}
+    assert set(templates) == {"artifacts", "platform"} | {str(file).removesuffix(".yaml") for file in wanted}
     for kind, template in templates.items():
         assert [f"{kind} stack: {line}" for line in violations(template)] == []
 
@@ -657,7 +779,7 @@ WEAKER: Mapping[str, Sequence[tuple[str, Any]]] = {
     "AWS::Cognito::UserPool": (
         ("AdminCreateUserConfig.AllowAdminCreateUserOnly", False),
         ("AdminCreateUserConfig", None),
-        ("Schema.0.Mutable", True),
+        ("Schema", [{"Name": "tenant_id", "AttributeDataType": "String", "Mutable": True}]),
     ),
     "AWS::Cognito::UserPoolClient": (
         ("WriteAttributes", None),
@@ -669,6 +791,17 @@ WEAKER: Mapping[str, Sequence[tuple[str, Any]]] = {
         ("TokenValidityUnits.AccessToken", "hours"),
         ("PreventUserExistenceErrors", "LEGACY"),
         ("EnableTokenRevocation", False),
+        ("AllowedOAuthFlows", ["code", "implicit"]),
+        ("AllowedOAuthScopes", ["openid", "email", "aws.cognito.signin.user.admin"]),
+    ),
+    "AWS::Cognito::UserPoolIdentityProvider": (
+        ("ProviderName", "acme"),
+        ("ProviderName", {"Ref": "Tier"}),
+        ("AttributeMapping", {"email": "email", "custom:tenant_id": "custom:tenant_id"}),
+        ("AttributeMapping", {"email": "email", "username": "email"}),
+        ("ProviderDetails.oidc_issuer", "https://issuer.example"),
+        ("ProviderDetails.client_id", "another"),
+        ("ProviderDetails.jwks_uri", "https://issuer.example/jwks.json"),
     ),
     "AWS::BedrockAgentCore::Runtime": (
         ("AuthorizerConfiguration", None),

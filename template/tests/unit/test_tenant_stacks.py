@@ -77,25 +77,25 @@ def test_a_new_stack_is_asked_for_once_and_then_looked_at(formation: Formation, 
     formation.is_in("CREATE_IN_PROGRESS").is_in("CREATE_COMPLETE")
     cursor = ""
     for _ in range(2):
-        look = stacks.ensure("acme", "premium", cursor)
+        look = stacks.ensure("acme", "premium", "tenant.yaml", cursor)
         assert (look.done, look.outputs) == (False, {})
         cursor = look.cursor
-    look = stacks.ensure("acme", "premium", cursor)
+    look = stacks.ensure("acme", "premium", "tenant.yaml", cursor)
     assert (look.done, look.outputs) == (True, {"TableName": "table-1"})
 
 
 def test_a_stack_that_is_there_is_updated(formation: Formation, stacks: TenantStacks) -> None:
     formation.is_in("UPDATE_ROLLBACK_COMPLETE").stub.add_response("update_stack", {"StackId": NAME}, WANTED)
     formation.is_in("UPDATE_COMPLETE")
-    assert stacks.ensure("acme", "premium", "").cursor == ASKED
-    assert stacks.ensure("acme", "premium", ASKED).done
+    assert stacks.ensure("acme", "premium", "tenant.yaml", "").cursor == ASKED
+    assert stacks.ensure("acme", "premium", "tenant.yaml", ASKED).done
 
 
 def test_a_stack_without_changes_is_done(formation: Formation, stacks: TenantStacks) -> None:
     formation.is_in("CREATE_COMPLETE").stub.add_client_error(
         "update_stack", "ValidationError", "No updates are to be performed.", http_status_code=400
     )
-    assert stacks.ensure("acme", "premium", "").done
+    assert stacks.ensure("acme", "premium", "tenant.yaml", "").done
 
 
 @pytest.mark.parametrize("status", ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"])
@@ -107,7 +107,7 @@ def test_what_a_failed_creation_left_is_removed_and_made_again(
     )
     cursor = ""
     for _ in range(3):
-        look = stacks.ensure("acme", "premium", cursor)
+        look = stacks.ensure("acme", "premium", "tenant.yaml", cursor)
         assert not look.done
         cursor = look.cursor
     assert cursor == ASKED
@@ -117,13 +117,13 @@ def test_what_a_failed_creation_left_is_removed_and_made_again(
 def test_what_was_asked_for_and_failed_is_told(formation: Formation, stacks: TenantStacks, status: str) -> None:
     formation.is_in(status)
     with pytest.raises(ControlPlaneError, match=f"{NAME} is in {status}; expected it complete"):
-        stacks.ensure("acme", "premium", ASKED)
+        stacks.ensure("acme", "premium", "tenant.yaml", ASKED)
 
 
 def test_what_can_not_be_updated_is_told_at_once(formation: Formation, stacks: TenantStacks) -> None:
     formation.is_in("UPDATE_ROLLBACK_FAILED")
     with pytest.raises(ControlPlaneError, match="UPDATE_ROLLBACK_FAILED"):
-        stacks.ensure("acme", "premium", "")
+        stacks.ensure("acme", "premium", "tenant.yaml", "")
 
 
 def test_a_stack_is_deleted_in_spite_of_its_protection(formation: Formation, stacks: TenantStacks) -> None:

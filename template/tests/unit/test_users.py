@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from saas_agent.control_plane.users import ADMINISTRATORS, TENANT_ATTRIBUTE, User, Users, email_address
+from saas_agent.control_plane.users import ADMINISTRATORS, TENANT_ATTRIBUTE, User, Users, email_address, pages
 from saas_agent.errors import INVALID_TOKEN, Refused
 from saas_agent.functions.users import Desk, Handler, users_handler
 from saas_agent.tenancy.tenant import TenantContext
@@ -27,16 +27,20 @@ class Office:
         self.forgotten: list[User] = []
         self.groups = frozenset({ADMINISTRATORS})
         self.seconds = iter(range(10_000))
-        self.handle: Handler = users_handler(self.open, clock=lambda: next(self.seconds) * 0.001)
+        self.handle: Handler = users_handler(self, clock=lambda: next(self.seconds) * 0.001)
 
-    def open(self, raw: str) -> Desk:
+    def for_user(self, raw: str) -> tuple[Desk, VerifiedToken]:
         """The token names the user."""
         users = {"ann": ("acme", self.ann), "eve": ("globex", self.eve)}
         if raw not in users:
             raise Refused(INVALID_TOKEN, "no such token")
         tenant_id, user = users[raw]
         caller = VerifiedToken(TenantContext(tenant_id, "basic", user.username, 1), raw, user.username, self.groups)
-        return Desk(caller, user.username, self.pool.users, self.forgotten.append)
+        return Desk(tenant_id, user.username, self.pool.users, self.forgotten.append), caller
+
+    def for_operator(self, tenant_id: str, operator: str) -> Desk:
+        """Every tenant is there."""
+        return Desk(tenant_id, operator, self.pool.users, self.forgotten.append)
 
     def call(self, method: str, user_id: str | None = None, body: object = None, **event: Any) -> tuple[int, Any]:
         """Status and answer. `body`: a text is sent as it is."""
@@ -198,7 +202,7 @@ def test_a_list_that_takes_long_stops_and_goes_on(office: Office) -> None:
     for number in range(130):
         office.pool.add("globex", f"u{number}@x.example")
     slow = iter(range(0, 1000, 10))
-    office.handle = users_handler(office.open, clock=lambda: float(next(slow)))
+    office.handle = users_handler(office, clock=lambda: float(next(slow)))
     _, listed = office.call("GET")
     assert listed["next"] is not None
 
@@ -279,3 +283,67 @@ def test_an_error_of_aws_says_nothing(office: Office, monkeypatch: pytest.Monkey
 )
 def test_an_address_is_kept_in_one_form(text: str, address: str | None) -> None:
     assert email_address(text) == address
+
+
+# --- Operators --------------------------------------------------------------------------------------
+
+
+def as_operator(
+    office: Office, method: str, tenant_id: str, user_id: str | None = None, **event: Any
+) -> tuple[int, Any]:
+    """Status and answer of a call that API Gateway authorized by IAM."""
+    sent: dict[str, Any] = {
+        "resource": "/tenants/{tenant_id}/users" + ("/{id}" if user_id else ""),
+        "pathParameters": {"tenant_id": tenant_id, **({"id": user_id} if user_id else {})},
+        "headers": {"Authorization": "AWS4-HMAC-SHA256 Credential=..."},
+        "requestContext": {"identity": {"userArn": "arn:aws:iam::123456789012:user/olga"}},
+        **event,
+    }
+    return office.call(method, **sent)
+
+
+def test_an_operator_names_the_tenant(office: Office) -> None:
+    _, listed = as_operator(office, "GET", "globex")
+    assert [user["email"] for user in listed["users"]] == [office.eve.email]
+    _, made = as_operator(office, "POST", "globex", body=json.dumps({"email": "bob@globex.example"}))
+    bob = office.pool.users.find(made["id"])
+    assert bob is not None
+    assert bob.tenant_id == "globex"
+    assert as_operator(office, "DELETE", "acme", made["id"])[0] == 404
+    assert as_operator(office, "DELETE", "globex", made["id"]) == (200, {"removed": made["id"]})
+
+
+@pytest.mark.parametrize(
+    "context", [None, {}, {"identity": {}}, {"identity": {"userArn": None}}, {"identity": {"userArn": ""}}]
+)
+def test_a_call_that_iam_did_not_authorize_is_no_operators(office: Office, context: Any) -> None:
+    # Not even with an administrator's token: what is named in the path would be another tenant.
+    headers = {"Authorization": "Bearer ann"}
+    status, answer = as_operator(office, "GET", "globex", headers=headers, requestContext=context)
+    assert (status, answer["error"]["code"]) == (401, "invalid_token")
+
+
+def test_an_operator_is_none_on_the_tenants_own_path(office: Office) -> None:
+    context = {"identity": {"userArn": "arn:aws:iam::123456789012:user/olga"}}
+    assert office.code("GET", headers={}, requestContext=context) == (401, "invalid_token")
+
+
+# --- Several places ---------------------------------------------------------------------------------
+
+
+def test_all_places_are_walked_through_one_after_the_other(office: Office, session: OnceSession) -> None:
+    other = UserPool(session, "other")
+    for number in range(70):
+        office.pool.add("acme", f"u{number}@x.example")
+        other.add("acme", f"v{number}@x.example")
+    places, cursor, found, rounds = [office.pool.users, other.users], "", [], 0
+    while rounds == 0 or cursor:
+        some, cursor = pages(places, "acme", cursor)
+        found += some
+        rounds += 1
+    assert rounds == 4
+    assert sorted(each.user.email for each in found if each.place is other.users) == sorted(
+        f"v{number}@x.example" for number in range(70)
+    )
+    assert len(found) == 141
+    assert pages([], "acme", "") == ([], "")

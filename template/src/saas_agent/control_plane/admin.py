@@ -184,7 +184,7 @@ class Admin:
         if change := self._asked_before(Kind.UPGRADE, tenant_id, request, {}):
             return change
         record = self.tenant(tenant_id)
-        if not self._placement.has_own(record.tier):
+        if not self._placement.stack_template(record.tier):
             return Change(record, None)
         return self._begin(Kind.UPGRADE, tenant_id, request, {}, record, {"tier": record.tier})
 

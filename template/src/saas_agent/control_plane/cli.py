@@ -130,7 +130,7 @@ def _upgrade(arguments: argparse.Namespace, connection: Connection) -> None:
         return
     left = []
     for record in api.all():
-        if record.status is Status.DELETED or not placement.has_own(record.tier):
+        if record.status is Status.DELETED or not placement.stack_template(record.tier):
             continue
         try:
             with waiting(f"Upgrading {record.tenant_id}", sys.stderr):
@@ -233,6 +233,35 @@ def _show(arguments: argparse.Namespace, connection: Connection) -> None:
     with waiting("Reading the registry", sys.stderr):
         record = api.show(arguments.tenant_id)
     _print_record(record, arguments.output)
+
+
+def _users(arguments: argparse.Namespace, connection: Connection) -> None:
+    api, tenant_id = _api(arguments, connection), arguments.tenant_id
+    if arguments.invite is not None:
+        with waiting(f"Inviting a user of {tenant_id}", sys.stderr):
+            user = api.invite(tenant_id, arguments.invite, administrator=arguments.administrator)
+        if arguments.output == "json":
+            _print_json(asdict(user))
+        else:
+            print(f"User {user.id} of tenant {tenant_id} is invited: {user.status}.")
+    elif arguments.remove is not None:
+        with waiting(f"Removing a user of {tenant_id}", sys.stderr):
+            api.remove_user(tenant_id, arguments.remove)
+        if arguments.output == "json":
+            _print_json({"removed": arguments.remove})
+        else:
+            print(f"User {arguments.remove} of tenant {tenant_id} is removed.")
+    else:
+        with waiting(f"Looking for the users of {tenant_id}", sys.stderr):
+            users = sorted(api.users(tenant_id), key=lambda user: user.email)
+        if arguments.output == "json":
+            _print_json([asdict(user) for user in users])
+            return
+        _print_table(
+            ("id", "email", "status", "administrator"),
+            [(user.id, user.email, user.status, "yes" if user.administrator else "no") for user in users],
+            nothing=f"Tenant {tenant_id} has no user.",
+        )
 
 
 def _usage(arguments: argparse.Namespace, connection: Connection) -> None:
@@ -504,6 +533,7 @@ def _parser() -> argparse.ArgumentParser:
             ("set-tier", _set_tier, "Give a tenant another tier, with its next token and request."),
             ("export", _export, "Copy everything that a tenant stored to the exports bucket."),
             ("offboard", _offboard, "Delete everything that there is of a tenant."),
+            ("users", _users, "List, invite and remove the users of a tenant, for one that can't do it itself."),
         )
     }
     for one in of_one.values():
@@ -511,8 +541,12 @@ def _parser() -> argparse.ArgumentParser:
     of_one["set-tier"].add_argument("--tier", required=True, help="one of tiers.toml, of the same placement")
     of_one["offboard"].add_argument("--export", action="store_true", help="export its data first")
     of_one["offboard"].add_argument("--yes", action="store_true", help="don't ask for its id to be typed")
+    some = of_one["users"].add_mutually_exclusive_group()
+    some.add_argument("--invite", metavar="EMAIL", help="make a user, who is mailed a temporary password")
+    some.add_argument("--remove", metavar="USER", help="remove the user of this id")
+    of_one["users"].add_argument("--administrator", action="store_true", help="who is invited administers the tenant")
     placement = load_placement()
-    if any(map(placement.has_own, placement.tiers)):
+    if any(map(placement.stack_template, placement.tiers)):
         upgrade = add("upgrade", _upgrade, "Bring tenants' own stacks to what was deployed last.")
         one_or_all = upgrade.add_mutually_exclusive_group(required=True)
         one_or_all.add_argument("tenant_id", metavar="ID", nargs="?")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 from botocore.auth import SigV4Auth
@@ -62,6 +63,16 @@ class Change:
     def changed(self) -> bool:
         """Whether there was anything to do."""
         return self.operation is not None
+
+
+@dataclass(frozen=True)
+class TenantUser:
+    """A user of a tenant. id: its name in the user pool. status: Cognito's, such as CONFIRMED, or DISABLED."""
+
+    id: str
+    email: str
+    status: str
+    administrator: bool
 
 
 class AdminClient:
@@ -128,6 +139,29 @@ class AdminClient:
         """The operation as it stands; NotFound where there is none."""
         return _operation(self._call("GET", _operation_path(operation_id))["operation"])
 
+    # --- Users ------------------------------------------------------------------------------------
+
+    def users(self, tenant_id: str) -> Iterator[TenantUser]:
+        """The tenant's users, in no order."""
+        token: str | None = ""
+        while token is not None:
+            page = self._call(
+                "GET", f"{_tenant(tenant_id)}/users" + (f"?next={quote(token, safe='')}" if token else "")
+            )
+            yield from (TenantUser(**user) for user in page["users"])
+            token = page["next"]
+
+    def invite(self, tenant_id: str, email: str, *, administrator: bool = False) -> TenantUser:
+        """Makes a user of the tenant, unless it is there; who is new is mailed a temporary password."""
+        body = {"email": email, "administrator": administrator}
+        return TenantUser(**self._call("POST", f"{_tenant(tenant_id)}/users", body))
+
+    def remove_user(self, tenant_id: str, user_id: str) -> None:
+        """Removes the tenant's user; NotFound where it has none of this id."""
+        self._call("DELETE", f"{_tenant(tenant_id)}/users/{quote(user_id, safe='')}")
+
+    # --- The way there ----------------------------------------------------------------------------
+
     def _follow(self, operation: Operation) -> Change:
         told: set[str] = set()
         self._tell(operation, "")
@@ -151,8 +185,6 @@ class AdminClient:
             return Change(self.show(operation.tenant_id), operation)
         except NotFound:
             return Change(None, operation)
-
-    # --- The way there ----------------------------------------------------------------------------
 
     def _change(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Change:
         answer = self._call(method, path, body, token=str(uuid.uuid4()))

@@ -1,4 +1,4 @@
-"""A tenant's own stack: what is dedicated to it, from the template that deploying put into the artifacts bucket.
+"""A tenant's own stack: what is dedicated to it, from a template that deploying put into the artifacts bucket.
 
 Nothing here waits: CloudFormation takes minutes, so the workflow asks again until the stack is at rest.
 """
@@ -47,11 +47,11 @@ class TenantStacks:
         self._client = client
         self._service, self._stage = service, stage
         self._tags = [{"Key": "service", "Value": service}, {"Key": "stage", "Value": stage}]
-        self._template = f"https://{bucket}.s3.{client.meta.region_name}.amazonaws.com/templates/tenant.yaml"
+        self._templates = f"https://{bucket}.s3.{client.meta.region_name}.amazonaws.com/templates"
         self._role_arn = role_arn
 
-    def ensure(self, tenant_id: str, tier: str, cursor: str) -> Look:
-        """Brings the tenant's stack a step nearer to the template of this stage.
+    def ensure(self, tenant_id: str, tier: str, template: str, cursor: str) -> Look:
+        """Brings the tenant's stack a step nearer to a template of this stage.
 
         What a failed creation left is removed, and made again.
 
@@ -61,7 +61,7 @@ class TenantStacks:
         name = stack_name(self._service, self._stage, tenant_id)
         stack = find_stack(self._client, name)
         if stack is None:
-            self._client.create_stack(**self._wanted(name, tenant_id, tier), EnableTerminationProtection=True)
+            self._client.create_stack(**self._wanted(name, tenant_id, tier, template), EnableTerminationProtection=True)
             return Look(False, ASKED)
         if stack.status.endswith("_IN_PROGRESS"):
             return Look(False, cursor)
@@ -75,7 +75,7 @@ class TenantStacks:
             self._remove(name)
             return Look(False, "")
         try:
-            self._client.update_stack(**self._wanted(name, tenant_id, tier))
+            self._client.update_stack(**self._wanted(name, tenant_id, tier, template))
         except ClientError as error:
             if _UNCHANGED not in error.response["Error"].get("Message", ""):
                 raise
@@ -101,11 +101,11 @@ class TenantStacks:
         self._remove(name)
         return Look(False, ASKED)
 
-    def _wanted(self, name: str, tenant_id: str, tier: str) -> dict[str, Any]:
+    def _wanted(self, name: str, tenant_id: str, tier: str, template: str) -> dict[str, Any]:
         own = {"TenantId": tenant_id, "Tier": tier}
         return {
             "StackName": name,
-            "TemplateURL": self._template,
+            "TemplateURL": f"{self._templates}/{template}",
             "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in own.items()],
             "Tags": [*self._tags, *({"Key": key, "Value": value} for key, value in own.items())],
             "Capabilities": _CAPABILITIES,

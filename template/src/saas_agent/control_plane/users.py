@@ -5,8 +5,8 @@ else. Users are never touched without a look at it: IAM can't hold the tenants o
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -50,6 +50,11 @@ class Users:
         """`client`: a boto3 `cognito-idp` client. `pool_id`: the user pool."""
         self._client = client
         self._pool_id = pool_id
+
+    @property
+    def pool_id(self) -> str:
+        """The user pool."""
+        return self._pool_id
 
     def find(self, name: str) -> User | None:
         """The user who signs in with this address, or who has this name."""
@@ -123,9 +128,13 @@ class Users:
 
         All pages are the whole pool: Cognito can't filter by a custom attribute (API reference, ListUsers).
         """
-        answer = self._client.list_users(UserPoolId=self._pool_id, **({"PaginationToken": token} if token else {}))
-        users = [_user(entry) for entry in answer["Users"]]
-        return [user for user in users if user.tenant_id == tenant_id], answer.get("PaginationToken", "")
+        users, token = self._read(token)
+        return [user for user in users if user.tenant_id == tenant_id], token
+
+    def _read(self, token: str, **filtered: str) -> tuple[list[User], str]:
+        more = {"PaginationToken": token} if token else {}
+        answer = self._client.list_users(UserPoolId=self._pool_id, **filtered, **more)
+        return [_user(entry) for entry in answer["Users"]], answer.get("PaginationToken", "")
 
     def sign_out(self, users: Iterable[User]) -> None:
         """Revokes the users' refresh tokens. Safe to repeat.
@@ -146,6 +155,75 @@ class Users:
         except ClientError as error:
             if error.response["Error"]["Code"] != "UserNotFoundException":
                 raise
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Where tenants' users are, and what lets them in.
+
+    cognito: a boto3 `cognito-idp` client. shared_pool: the pool of all tenants; None where each has its own.
+    pool_client: tenant id -> the client for that tenant's own pool. admit, withdraw: let a tenant's users sign in at a
+    hub once its pool is there, and no more before it goes. settle: brings the hub to what the tenants' pools are.
+    profiles: what a hub keeps of the users who signed in at it.
+    """
+
+    cognito: Any = field(repr=False)
+    shared_pool: str | None = None
+    pool_client: Callable[[str], Any] | None = field(default=None, repr=False)
+    admit: Callable[[str], object] = field(default=lambda _: None, repr=False)
+    withdraw: Callable[[str], object] = field(default=lambda _: None, repr=False)
+    settle: Callable[[], object] = field(default=lambda: None, repr=False)
+    profiles: Users | None = field(default=None, repr=False)
+
+    def users(self, tenant_id: str, resources: Mapping[str, str]) -> Users:
+        """The users of the tenant's pool; ControlPlaneError without one. resources: what the tenant has of its own."""
+        if self.shared_pool is not None:
+            return Users(self.cognito, self.shared_pool)
+        if "UserPoolId" not in resources:
+            raise ControlPlaneError(
+                f"tenant {tenant_id} has no user pool yet; expected the one of its stack; finish its onboarding with "
+                "`tenants onboard`"
+            )
+        client = self.pool_client(tenant_id) if self.pool_client else self.cognito
+        return Users(client, resources["UserPoolId"])
+
+    def places(self, tenant_id: str, resources: Mapping[str, str]) -> list[Users]:
+        """Every place that may know users of the tenant, the one where they are made first; none that is gone."""
+        here = self.shared_pool is not None or self.has_pool(resources)
+        return [*([self.users(tenant_id, resources)] if here else []), *([self.profiles] if self.profiles else [])]
+
+    def has_pool(self, resources: Mapping[str, str]) -> bool:
+        """Whether the tenant's own pool is there now."""
+        if "UserPoolId" not in resources:
+            return False
+        try:
+            self.cognito.describe_user_pool(UserPoolId=resources["UserPoolId"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                return False
+            raise
+        return True
+
+
+@dataclass(frozen=True)
+class Found:
+    """A user, and the place that knows it."""
+
+    place: Users
+    user: User
+
+
+def pages(places: Sequence[Users], tenant_id: str, cursor: str) -> tuple[list[Found], str]:
+    """The tenant's users on a page of one place after the other, and the cursor of the next, empty after the last."""
+    if not places:
+        return [], ""
+    number, _, token = cursor.partition(":")
+    at = int(number or 0)
+    users, token = places[at].page(tenant_id, token)
+    found = [Found(places[at], user) for user in users]
+    if token:
+        return found, f"{at}:{token}"
+    return found, f"{at + 1}:" if at + 1 < len(places) else ""
 
 
 def _require_own(user: User, tenant_id: str) -> User:

@@ -14,20 +14,15 @@ import boto3
 import jwt
 from botocore.exceptions import ClientError
 
-from saas_agent.control_plane.registry import Registry
+from saas_agent.control_plane.registry import Registry, TenantRecord
+from saas_agent.control_plane.user_pools import UserPools
 from saas_agent.control_plane.users import User, Users
 from saas_agent.errors import INVALID_TOKEN, Refused
-from saas_agent.functions.users import Desk, Handler, require_active, users_handler
+from saas_agent.functions.users import Desk, Handler, kept_tenant, require_active, users_handler
 from saas_agent.settings import required
-from saas_agent.tenancy.access import TemporaryCredentials, TenantSession
 from saas_agent.tenancy.tenant import valid_tenant_id
-from saas_agent.tenancy.token import FetchKeys, TokenVerifier
+from saas_agent.tenancy.token import FetchKeys, TokenVerifier, VerifiedToken
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
-
-TENANT_TAG = "TenantId"
-
-# The shortest that STS gives.
-_DURATION_SECONDS = 900
 
 
 def create(
@@ -40,8 +35,8 @@ def create(
     ConfigurationError where one is missing.
     """
     registry = Registry(session.client("dynamodb"), required(environ, "REGISTRY_TABLE"))
-    sts, cognito = session.client("sts"), session.client("cognito-idp")
-    role_arn, region = required(environ, "USERS_ROLE_ARN"), required(environ, "AWS_REGION")
+    cognito = session.client("cognito-idp")
+    pools = UserPools(session.client("sts"), required(environ, "USERS_ROLE_ARN"), required(environ, "AWS_REGION"))
     hub_pool = environ.get("HUB_POOL_ID")
     hub = TokenVerifier(required(environ, "ISSUER"), required(environ, "CLIENT_ID"), fetch_keys) if hub_pool else None
 
@@ -49,33 +44,34 @@ def create(
     def verifier_of(issuer: str, client_id: str) -> TokenVerifier:
         return TokenVerifier(issuer, client_id, fetch_keys)
 
-    def open_desk(raw: str) -> Desk:
-        tenant = registry.get(_named_tenant(raw))
-        resources = tenant.resources if tenant is not None else {}
-        own = "Issuer" in resources
-        verifier = verifier_of(resources["Issuer"], resources["ClientId"]) if own else hub
-        if tenant is None or verifier is None or "UserPoolId" not in resources:
-            raise Refused(INVALID_TOKEN, "the registry has no user pool for the tenant")
-        caller = verifier.access_token(raw)
-        if caller.tenant.tenant_id != tenant.tenant_id:
-            raise Refused(INVALID_TOKEN, "the token is of another tenant than it names")
-        # Not before the token is verified: nobody else is told which tenants there are.
-        require_active(tenant)
-        provider, _, name = ("", "", caller.username) if own else caller.username.partition("_")
-        if not own and provider != tenant.tenant_id:
-            raise Refused(INVALID_TOKEN, "the token's user comes from another provider")
-        client = pool_client(tenant.tenant_id, caller.tenant.session_name)
-        users = Users(client, resources["UserPoolId"])
-        return Desk(caller, name, users, forget=lambda user: forget(tenant.tenant_id, user))
+    class OwnPools:
+        """A pool for each tenant, opened in a session of the tenant's."""
 
-    def pool_client(tenant_id: str, name: str) -> Any:
-        answer = sts.assume_role(
-            RoleArn=role_arn,
-            RoleSessionName=name,
-            Tags=[{"Key": TENANT_TAG, "Value": tenant_id}],
-            DurationSeconds=_DURATION_SECONDS,
-        )
-        return TenantSession(TemporaryCredentials.from_sts(answer["Credentials"]), region).client("cognito-idp")
+        def for_user(self, raw: str) -> tuple[Desk, VerifiedToken]:
+            """For whoever has this token."""
+            tenant = registry.get(_named_tenant(raw))
+            resources = tenant.resources if tenant is not None else {}
+            own = "Issuer" in resources
+            verifier = verifier_of(resources["Issuer"], resources["ClientId"]) if own else hub
+            if tenant is None or verifier is None or "UserPoolId" not in resources:
+                raise Refused(INVALID_TOKEN, "the registry has no user pool for the tenant")
+            caller = verifier.access_token(raw)
+            if caller.tenant.tenant_id != tenant.tenant_id:
+                raise Refused(INVALID_TOKEN, "the token is of another tenant than it names")
+            # Not before the token is verified: nobody else is told which tenants there are.
+            require_active(tenant)
+            provider, _, name = ("", "", caller.username) if own else caller.username.partition("_")
+            if not own and provider != tenant.tenant_id:
+                raise Refused(INVALID_TOKEN, "the token's user comes from another provider")
+            return open_desk(tenant, name, caller.tenant.session_name), caller
+
+        def for_operator(self, tenant_id: str, operator: str) -> Desk:
+            """For an operator."""
+            return open_desk(kept_tenant(registry, tenant_id), operator, f"{tenant_id}.operator")
+
+    def open_desk(tenant: TenantRecord, by: str, session_name: str) -> Desk:
+        users = Users(pools.client(tenant.tenant_id, session_name), tenant.resources["UserPoolId"])
+        return Desk(tenant.tenant_id, by, users, lambda user: forget(tenant.tenant_id, user))
 
     def forget(tenant_id: str, user: User) -> None:
         """Removes what the hub knows of the user; it is made again with the next sign-in, which there won't be."""
@@ -87,7 +83,7 @@ def create(
             if error.response["Error"]["Code"] != "UserNotFoundException":
                 raise
 
-    return users_handler(open_desk)
+    return users_handler(OwnPools())
 
 
 def _named_tenant(raw: str) -> str:

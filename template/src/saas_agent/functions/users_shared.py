@@ -13,9 +13,9 @@ import boto3
 
 from saas_agent.control_plane.registry import Registry
 from saas_agent.control_plane.users import Users
-from saas_agent.functions.users import Desk, Handler, require_active, users_handler
+from saas_agent.functions.users import Desk, Handler, kept_tenant, require_active, users_handler
 from saas_agent.settings import required
-from saas_agent.tenancy.token import FetchKeys, TokenVerifier
+from saas_agent.tenancy.token import FetchKeys, TokenVerifier, VerifiedToken
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
 
 
@@ -29,12 +29,20 @@ def create(
     registry = Registry(session.client("dynamodb"), required(environ, "REGISTRY_TABLE"))
     users = Users(session.client("cognito-idp"), required(environ, "USER_POOL_ID"))
 
-    def open_desk(raw: str) -> Desk:
-        caller = verifier.access_token(raw)
-        require_active(registry.get(caller.tenant.tenant_id))
-        return Desk(caller, caller.username, users, forget=lambda _: None)
+    class SharedPool:
+        """One pool for everybody: the code tells tenants apart."""
 
-    return users_handler(open_desk)
+        def for_user(self, raw: str) -> tuple[Desk, VerifiedToken]:
+            """For whoever has this token."""
+            caller = verifier.access_token(raw)
+            require_active(registry.get(caller.tenant.tenant_id))
+            return Desk(caller.tenant.tenant_id, caller.username, users, lambda _: None), caller
+
+        def for_operator(self, tenant_id: str, operator: str) -> Desk:
+            """For an operator."""
+            return Desk(kept_tenant(registry, tenant_id).tenant_id, operator, users, lambda _: None)
+
+    return users_handler(SharedPool())
 
 
 @cache

@@ -57,6 +57,17 @@ class Placement:
         """Whether a tenant of this tier has a component of its own."""
         return "dedicated" in self.row(tier).values()
 
+    @property
+    def own_user_pools(self) -> bool:
+        """Whether each tenant's users are in a pool of its own."""
+        return self.identity_layout == "user_pool_per_tenant"
+
+    def stack_template(self, tier: str) -> str | None:
+        """The template of a stack for a tenant of this tier; None for one that has nothing of its own."""
+        if self.has_own(tier):
+            return "tenant.yaml"
+        return "tenant_pooled.yaml" if self.own_user_pools else None
+
     def serves(self, tier: str, tenant_id: str | None) -> bool:
         """Whether tenants of this tier are served by such a runtime: one tenant's own, or with None the shared one."""
         return self.column(tier, "runtime") == ("shared" if tenant_id is None else "dedicated")

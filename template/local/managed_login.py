@@ -20,11 +20,27 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import jwt
+from botocore.exceptions import EndpointConnectionError, HTTPClientError
 
 from saas_agent.errors import INVALID_TOKEN, Refused
 
 _TIMEOUT_SECONDS = 30.0
 _MOST_STEPS = 12
+
+
+def at_loopback(url: str, region: str, loopback: str) -> str:
+    """The address of the local cloud for one of a domain or of an issuer on AWS; any other as it is.
+
+    Args:
+        loopback: the local cloud's own address, without a slash at the end.
+    """
+    issuer, domain = f"https://cognito-idp.{region}.amazonaws.com/", f".auth.{region}.amazoncognito.com"
+    if url.startswith(issuer):
+        return f"{loopback}/{url.removeprefix(issuer)}"
+    host, slash, path = url.removeprefix("https://").partition("/")
+    if url.startswith("https://") and host.endswith(domain):
+        return f"{loopback}/_domains/{host.removesuffix(domain)}{slash}{path}"
+    return url
 
 
 class SignInRefused(Refused):
@@ -54,7 +70,7 @@ class ManagedLogin:
     """
 
     def __init__(self, address: str, client_id: str, redirect_uri: str) -> None:
-        self._address = address
+        self.address = address
         self._client_id = client_id
         self._redirect_uri = redirect_uri
 
@@ -78,7 +94,7 @@ class ManagedLogin:
             "identity_provider": provider,
         }
         browser = _Browser(self._redirect_uri)
-        back = browser.open(f"{self._address}/oauth2/authorize?{urlencode(asked)}")
+        back = browser.open(f"{self.address}/oauth2/authorize?{urlencode(asked)}")
         if back is None:
             back = browser.log_in(username, password)
         answer = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
@@ -111,9 +127,16 @@ class ManagedLogin:
         form = {"grant_type": "refresh_token", "client_id": self._client_id, "refresh_token": refresh_token}
         return self._token(form)
 
+    def come_back(self, **parameters: str) -> str:
+        """Opens the hub's own callback, as if a provider had sent the browser there; where that leads."""
+        back = _Browser(self._redirect_uri).open(f"{self.address}/oauth2/idpresponse?{urlencode(parameters)}")
+        if back is None:
+            raise SignInRefused("the browser was not sent on")
+        return back
+
     def _token(self, form: Mapping[str, str | None]) -> dict[str, Any]:
         body = urlencode({name: value for name, value in form.items() if value is not None}).encode()
-        status, _, text = _Http().send(f"{self._address}/oauth2/token", body)
+        status, _, text = _Http().send(f"{self.address}/oauth2/token", body)
         try:
             document: dict[str, Any] = json.loads(text)
         except ValueError:
@@ -131,7 +154,7 @@ class _Http:
         self._opener = urllib.request.build_opener(*handlers)
 
     def send(self, url: str, body: bytes | None = None) -> tuple[int, Mapping[str, str], str]:
-        """Status, headers and text of the answer; SignInRefused where there is none."""
+        """Status, headers and text of the answer; botocore's EndpointConnectionError where there is none."""
         try:
             with self._opener.open(url, body, _TIMEOUT_SECONDS) as answer:
                 return answer.status, dict(answer.headers), answer.read().decode(errors="replace")
@@ -139,7 +162,7 @@ class _Http:
             with error:
                 return error.code, dict(error.headers), error.read().decode(errors="replace")
         except OSError as error:
-            raise SignInRefused(f"{urlsplit(url).netloc} can't be reached: {error}") from None
+            raise EndpointConnectionError(endpoint_url=url, error=error) from None
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -165,6 +188,8 @@ class _Browser:
             location = headers.get("Location")
             if status not in (301, 302, 303, 307, 308) or location is None:
                 self._page = (url, text)
+                if status >= 500:
+                    raise HTTPClientError(error=f"the page answered {status}")
                 if status >= 400:
                     raise SignInRefused(f"the page answered {status}: {_words(text)}")
                 return None
