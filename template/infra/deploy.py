@@ -115,8 +115,9 @@ def deploy(
         for path in _TENANT_TEMPLATES:
             text = stamped(path.read_text(encoding="utf-8"), platform.outputs)
             s3.put_object(Bucket=bucket, Key=f"templates/{path.name}", Body=text.encode())
-        # An update of the hub's client has reset the list of tenants' pools, which is in no template.
-        open_identity(partial(session.client, region_name=region), platform.outputs.__getitem__).settle()
+        if "HubDomain" in platform.outputs:
+            # An update of the hub's client has reset the list of tenants' pools, which is in no template.
+            open_identity(partial(session.client, region_name=region), platform.outputs.__getitem__).settle()
         if group := platform.outputs.get("RuntimeLogGroup"):
             set_up_log_group(
                 session.client("logs", region_name=region),
