@@ -56,7 +56,8 @@ def _read(name: str, path: Path, names: set[str]) -> Module:
             inside.add(imported.rpartition(".")[0])
         elif imported.partition(".")[0] not in PACKAGES:
             outside.add(imported.partition(".")[0])
-    for walked in _walked(tree, names):
+    inside |= {text for text in _texts(tree) if "." in text and text in names}
+    for walked in _walked(tree, names, package):
         inside |= {other for other in names if other.rpartition(".")[0] == walked}
     return Module(name, frozenset(inside), frozenset(outside), "__main__" in _compared(tree))
 
@@ -75,8 +76,15 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _walked(tree: ast.Module, names: set[str]) -> Iterator[str]:
-    """Packages whose modules are found by walking `package.__path__`."""
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """Texts, some of which may be the dotted names of modules that are imported by name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def _walked(tree: ast.Module, names: set[str], package: str) -> Iterator[str]:
+    """Packages whose modules are found by walking `package.__path__`, or a package's own `__path__`."""
     imports = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in ast.walk(tree)
@@ -84,6 +92,8 @@ def _walked(tree: ast.Module, names: set[str]) -> Iterator[str]:
         for alias in node.names
     }
     for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == "__path__":
+            yield package
         if (
             isinstance(node, ast.Attribute)
             and node.attr == "__path__"

@@ -10,26 +10,41 @@ from .running import copied, passes, python
 
 SUITE = "tests/local_cloud"
 
-# The one that uses all of it, and the one that has the least: the tests must not lean on what an answer adds.
+# The one that uses most of it, and the one that has the least: the tests must not lean on what an answer adds.
 TESTED_IN = ("default", "vending-memory")
+
+# The variant that has a service which not all have, and the tests of that service.
+SERVICES = {"knowledge": "test_knowledge_base.py"}
+
+
+def the(name: str) -> Variant:
+    """The supported variant of this id."""
+    [variant] = [each for each in load().supported if each.id == name]
+    return variant
 
 
 def suite_in(variant: Variant, renderings: Renderings, folder: Path) -> Path:
     """A copy of the variant, with the tests of `tests/local_cloud` beside those that it ships."""
     repository = copied(renderings[variant], folder)
-    return copied(ROOT / SUITE, repository / SUITE).parent.parent
+    suite = copied(ROOT / SUITE, repository / SUITE)
+    for tests in {*SERVICES.values()} - {SERVICES.get(variant.id, "")}:
+        (suite / tests).unlink()
+    return repository
 
 
-@pytest.mark.parametrize(
-    "variant", [each for each in load().supported if each.id in TESTED_IN], ids=lambda each: each.id
-)
-def test_the_local_cloud_is_right(variant: Variant, renderings: Renderings, tmp_path: Path) -> None:
-    passes(suite_in(variant, renderings, tmp_path / variant.id), SUITE)
+@pytest.mark.parametrize("name", TESTED_IN)
+def test_the_local_cloud_is_right(name: str, renderings: Renderings, tmp_path: Path) -> None:
+    passes(suite_in(the(name), renderings, tmp_path / name), SUITE)
 
 
-def test_its_tests_have_the_right_types(renderings: Renderings, type_cache: Path, tmp_path: Path) -> None:
-    [variant] = [each for each in load().supported if each.id == TESTED_IN[0]]
-    repository = suite_in(variant, renderings, tmp_path / variant.id)
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_that_not_all_have_is_right(name: str, renderings: Renderings, tmp_path: Path) -> None:
+    passes(suite_in(the(name), renderings, tmp_path / name), f"{SUITE}/{SERVICES[name]}")
+
+
+@pytest.mark.parametrize("name", [TESTED_IN[0], *SERVICES])
+def test_its_tests_have_the_right_types(name: str, renderings: Renderings, type_cache: Path, tmp_path: Path) -> None:
+    repository = suite_in(the(name), renderings, tmp_path / name)
     python(repository, "mypy", "--cache-dir", str(type_cache), "--package", SUITE.replace("/", "."))
 
 

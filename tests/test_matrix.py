@@ -109,10 +109,10 @@ def test_the_questions_are_those_that_were_published() -> None:
         "ci": "github",
     }
     assert {key: question["default"] for key, question in questions().items()} == published
-    assert choices("storage") == ["dynamodb", "s3"]
+    assert choices("storage") == ["dynamodb", "s3", "knowledge_base"]
     assert choices("deployment_model") == ["pool", "silo", "bridge"]
     assert choices("dedicated_tiers") == ["basic", "standard", "premium"]
-    assert choices("dedicated_components") == ["runtime", "memory", "dynamodb", "s3"]
+    assert choices("dedicated_components") == ["runtime", "memory", "dynamodb", "s3", "knowledge_base"]
     assert choices("identity_layout") == ["shared_user_pool", "user_pool_per_tenant"]
     assert choices("tenant_credentials") == ["web_identity", "token_vending"]
     assert choices("ci") == ["github", "gitlab", "none"]

@@ -21,6 +21,10 @@ def modules(tmp_path: Path) -> dict[str, Module]:
         "found = pkgutil.iter_modules(plugins.__path__)\nif __name__ == '__main__':\n    pass\n",
         "local/plugins/__init__.py": "",
         "local/plugins/one.py": "",
+        "local/found/__init__.py": "import pkgutil\nfound = pkgutil.iter_modules(__path__)\n",
+        "local/found/two.py": "",
+        "local/named.py": "",
+        "local/naming.py": "from importlib import import_module\nimport_module('local.named')\n",
     }
     for name, text in files.items():
         path = tmp_path / name
@@ -39,6 +43,11 @@ def test_imports_are_followed_into_functions_and_packages(modules: dict[str, Mod
 def test_modules_that_are_walked_are_reached(modules: dict[str, Module]) -> None:
     assert modules["local.demo"].is_command
     assert "local.plugins.one" in reached(modules, ["local.demo"])
+    assert "local.found.two" in reached(modules, ["local.found"])
+
+
+def test_a_module_that_is_imported_by_name_is_reached(modules: dict[str, Module]) -> None:
+    assert "local.named" in reached(modules, ["local.naming"])
 
 
 def test_what_is_outside_is_told_by_its_top_name(modules: dict[str, Module]) -> None:

@@ -29,6 +29,7 @@ ACT_BY_THEMSELVES = {
     "AWS::IAM::RolePolicy",
     "AWS::Lambda::EventInvokeConfig",
     "AWS::Lambda::Permission",
+    "AWS::Logs::MetricFilter",
     "AWS::Logs::QueryDefinition",
     "AWS::S3::BucketPolicy",
 }

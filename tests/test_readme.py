@@ -187,6 +187,8 @@ SAID = {
     "PartiQL": "src/saas_agent/storage/table.py",
     "LeadingKeys": "src/saas_agent/storage/table.py",
     "s3:prefix": "src/saas_agent/storage/files.py",
+    "nowledge function": "src/saas_agent/storage/knowledge_function.py",
+    "foreign_passage": "src/saas_agent/storage/knowledge.py",
     "execution role is acme's own": "src/saas_agent/tenancy/runtime_role.py",
     "acme's own role and resources": "src/saas_agent/tenancy/own_role.py",
 }

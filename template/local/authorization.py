@@ -19,7 +19,13 @@ TENANT_TAG = "TenantId"
 """Session tag that carries the tenant."""
 
 PrincipalKind = Literal["operator", "role", "anonymous", "service"]
-Source = Literal["identity", "trust", "authorizer", "signature", "agent"]
+Source = Literal["identity", "trust", "authorizer", "signature", "agent", "documents"]
+
+OWNERS = "local:Owners"
+"""Where IAM isn't told whose documents a call is about: the tenants, as the documents themselves say; `*` for nobody's.
+
+It stands in decisions of the source `documents` alone, which follow the call's own; no policy ever sees it.
+"""
 
 
 @dataclass(frozen=True)

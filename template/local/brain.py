@@ -140,8 +140,8 @@ def _next_tool_use(turn: _Turn) -> dict[str, Any] | None:
 
 
 def _steps(turn: _Turn) -> list[Step]:
-    """What the prompt asks for, then what the tool results order."""
-    orders = [phrases.order_in(_result_text(result)) for result in turn.results]
+    """What the prompt asks for, then what the tool results order, each order once."""
+    orders = dict.fromkeys(phrases.order_in(_result_text(result)) for result in turn.results)
     texts = [turn.prompt, *filter(None, orders)]
     return [step for text in texts for step in phrases.steps(text)]
 

@@ -14,7 +14,7 @@ from moto.core.base_backend import BackendDict
 
 from saas_agent import configuration
 
-from . import bedrock, cognito, dynamodb, memory, sts, subscriptions
+from . import bedrock, cognito, dynamodb, memory, services, sts, subscriptions
 from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
 from .cognito_domains import Domains
@@ -85,6 +85,9 @@ class LocalCloud:
             sts.register(self._gate, jwks=self.keys)
             memory.register(self._gate)
             bedrock.register(self._gate, brain)
+            for service in services.found():
+                if hasattr(service, "register"):
+                    service.register(self._gate)
             self._functions.register(self._gate)
             self._apis.register(self._gate)
             self._machines.register(self._gate)

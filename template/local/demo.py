@@ -130,12 +130,12 @@ def _placement(placement: Placement) -> str:
 
 
 def _print(run: report.Run) -> None:
-    print(f"\n{'area':12}{'attempts':>10}" + "".join(f"{verdict.value:>10}" for verdict in Verdict))
+    print(f"\n{'area':15}{'attempts':>10}" + "".join(f"{verdict.value:>10}" for verdict in Verdict))
     areas = report.by_area(run.outcomes)
     for area, counts in areas.items():
-        print(f"{area:12}{sum(counts.values()):>10}" + "".join(f"{counts[verdict]:>10}" for verdict in Verdict))
+        print(f"{area:15}{sum(counts.values()):>10}" + "".join(f"{counts[verdict]:>10}" for verdict in Verdict))
     sums = {verdict: sum(counts[verdict] for counts in areas.values()) for verdict in Verdict}
-    print(f"{'all':12}{len(run.outcomes):>10}" + "".join(f"{sums[verdict]:>10}" for verdict in Verdict))
+    print(f"{'all':15}{len(run.outcomes):>10}" + "".join(f"{sums[verdict]:>10}" for verdict in Verdict))
     print(f"\n{'tenant':12}{'tier':10}{'requests':>9}{'tokens in':>11}{'tokens out':>11}{'cost USD':>12}")
     for row in run.usage:
         print(

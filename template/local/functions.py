@@ -6,12 +6,14 @@ may invoke it) is what was deployed.
 
 import inspect
 import json
+import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +22,9 @@ from botocore.exceptions import ClientError
 from moto.awslambda.utils import get_backend as lambda_backend
 from moto.logs.models import LogsBackend, logs_backends
 
+from saas_agent.errors import INTERNAL
+
+from .authorization import Authorizer
 from .gate import Gate
 from .iam import Request, evaluate
 from .operations import Call, ServiceError
@@ -31,6 +36,8 @@ Handler = Callable[[Any, object], Any]
 _PRINCIPAL = "lambda.amazonaws.com"
 _ACTION = "lambda:InvokeFunction"
 _RETRIES = 2  # of an asynchronous invocation
+# What a function raises that says no: a code, as the agent's own refusals have one. Anything else is a failure.
+_REFUSAL = re.compile(r"[a-z_]+")
 _POLICY_ELEMENTS = ("Sid", "Effect", "Action", "Principal", "Condition")
 
 
@@ -81,7 +88,7 @@ class Functions:
 
     def register(self, gate: Gate) -> None:
         """Answer Lambda's Invoke at the gate."""
-        gate.handle("lambda", "Invoke", self._answer)
+        gate.handle("lambda", "Invoke", partial(self._answer, gate.authorizer))
 
     def invoke(self, name_or_arn: str, event: Any) -> Any:
         """What the function's handler returns for `event`; both pass through JSON, as on AWS.
@@ -215,7 +222,7 @@ class Functions:
 
         return write
 
-    def _answer(self, call: Call) -> dict[str, Any]:
+    def _answer(self, authorizer: Authorizer, call: Call) -> dict[str, Any]:
         if call.params.get("InvocationType", "RequestResponse") != "RequestResponse":
             raise ServiceError(
                 "InvalidParameterValueException",
@@ -231,6 +238,9 @@ class Functions:
         except LookupError as error:
             raise ServiceError("ResourceNotFoundException", str(error), 404) from None
         except FunctionError as error:
+            if _REFUSAL.fullmatch(error.message) and error.message != INTERNAL.code:
+                arn = self._find(call.params["FunctionName"]).function_arn
+                authorizer.deny(call.principal, _ACTION, error.message, resource=arn, source="agent")
             answer["FunctionError"] = "Unhandled"
             result = {"errorMessage": error.message, "errorType": error.error_type}
         answer["Payload"] = json.dumps(result).encode()

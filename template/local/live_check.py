@@ -152,6 +152,33 @@ def _memory_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
     )
     follows = "nothing to do" if denied else "look at the tenant role"
     yield Fact("Are direct writes of memory records denied?", _yes(denied), follows)
+    if "knowledge_base" in load_placement().components:
+        yield from _knowledge_facts(stage, actor)
+
+
+def _knowledge_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
+    """What Bedrock returns with a passage, asked as an operator."""
+    own = stage.home(actor.name).resource("knowledge_base")
+    data_source = own if "|" in own else stage.outputs["KnowledgeDataSource"]
+    found = stage.session.client("bedrock-agent-runtime").retrieve(
+        knowledgeBaseId=data_source.partition("|")[0],
+        retrievalQuery={"text": "alarm code"},
+        retrievalConfiguration={
+            "vectorSearchConfiguration": {"filter": {"equals": {"key": "tenant_id", "value": actor.name}}}
+        },
+    )["retrievalResults"]
+    if not found:
+        yield Fact("What does a passage come with?", "no passage", "look at `tenants ingest`: nothing was indexed")
+        return
+    location = found[0].get("location", {}).get("type", "none")
+    known = location in ("CUSTOM", "S3")
+    yield Fact(
+        "What names the document of a passage?", location, "nothing to do" if known else "adapt storage/knowledge.py"
+    )
+    named = all(result.get("metadata", {}).get("tenant_id") == actor.name for result in found)
+    yield Fact(
+        "Does every passage come with its tenant?", _yes(named), "nothing to do" if named else "every search fails"
+    )
 
 
 def _exchange(stage: Stage, actor: Actor, raw: str) -> object:
@@ -181,9 +208,9 @@ def _told(accesses: Iterator[Access]) -> Iterator[Access]:
 
 
 def _print(accesses: list[Access], outcomes: list[Outcome], facts: list[Fact]) -> None:
-    print(f"\n{'verdict':10}{'area':10}{'on':14}attack")
+    print(f"\n{'verdict':10}{'area':15}{'on':14}attack")
     for outcome in sorted(outcomes, key=lambda found: found.verdict.safe):
-        print(f"{outcome.verdict.value:10}{outcome.attack.area:10}{outcome.victim:14}{outcome.attack.title}")
+        print(f"{outcome.verdict.value:10}{outcome.attack.area:15}{outcome.victim:14}{outcome.attack.title}")
     print(f"\n{'question':60}{'answer':14}what follows")
     for fact in facts:
         print(f"{fact.question:60}{fact.answer:14}{fact.advice}")

@@ -52,6 +52,10 @@ _COMMANDS = {
     "read_attachment": r"""
         \b(?:read|open|show|get|fetch|download)\s+(?:me\s+)?(?:the\s+|my\s+)?(?:attachment|file)\b
         [\s:]*(?:named\s+|called\s+)?(?P<name>"[^"]*"|'[^']*'|[^\s,;]*)""",
+    "search_knowledge": r"""
+        \b(?:search|look\s+in(?:to)?|consult|what\s+do(?:es)?)\s+(?:(?:the|our|my|company's)\s+){0,2}
+        (?:documents?|handbook|knowledge(?:\s+base)?)\b
+        (?:\s+(?:say|for|about|on)\b){0,2}[\s:]*(?P<question>.+)$""",
     "remember_preference": r"""
         \b(?:remember|note|keep\s+in\s+mind)\b(?!\s+(?:what|which|how|who)\b)
         (?:\s+that\b)?[\s:]*(?:my\s+preferences?\s*(?:is|are|:)\s*)?(?P<preference>.+)$""",
@@ -60,7 +64,7 @@ _QUESTIONS = {
     PREFERENCES: r"\b(?:what|which|how|do\s+you\s+(?:know|remember))\b.{0,200}?\bprefer",
     HISTORY: r"\bwhat\s+(?:did|have)\s+(?:I|we)\s+(?:say|said|ask|tell|told|talk)|\bsummari[sz]e\b",
 }
-_FREE_TEXTS = ("subject", "body", "text", "preference")
+_FREE_TEXTS = ("subject", "body", "text", "preference", "question")
 
 # How arguments are slipped in: `with {...}`, `key=value`, `for tenant globex`, `globex's tickets`.
 _OBJECT = r"[\s,]{0,4}\b(?:with|using|use|passing|pass)\s+(?:arguments?\s*:?\s+)?(?=\{)"

@@ -1,5 +1,6 @@
 """What is to be proved of a stage: every tenant reaches its own, and no attack reaches another's."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from saas_agent.errors import INTERNAL, LIMIT_REACHED, Refused
 from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 from saas_agent.wiring import Doors
+
+_PATIENCE = 300  # seconds for a document to be indexed
 
 # What AWS answers where it doesn't let a caller through; anything else on AWS proves nothing.
 _REFUSALS = frozenset(
@@ -115,6 +118,14 @@ def walk(stage: Stage, actor: Actor) -> Iterator[Access]:
             "stores an attachment", f"store attachment {named}: {stored}", lambda text: named in text, needs=[stores]
         )
         yield ask("reads it back", f"read attachment {named}", lambda text: stored in text, needs=[stores, reads])
+    if "knowledge_base" in components:
+        _learn(_doors(stage, actor), "handbook/alarm.md", f"The alarm code of the warehouse is {mark}.")
+        yield ask(
+            "finds an answer in its documents",
+            "search our documents: what is the alarm code of the warehouse?",
+            lambda text: f"warehouse is {mark}" in text,
+            needs=["search_knowledge"],
+        )
     yield ask("states a preference", f"remember that I prefer e-mail, {mark}", lambda text: bool(text))
     yield ask("continues the conversation", "what did I say?", lambda text: "prefer" in text)
     if "remember_preference" not in tools:
@@ -146,6 +157,15 @@ def _doors(stage: Stage, actor: Actor) -> Doors:
         return stage.doors(actor)
     except NoRuntimeCredentials:
         return stage.operators_doors(actor)
+
+
+def _learn(doors: Any, name: str, text: str) -> None:  # which doors there are depends on the answers
+    """Adds a document as the tenant, and waits until it can be found: AWS takes a minute, the local cloud none."""
+    doors.knowledge.add(name, text.encode())
+    for _ in range(_PATIENCE):
+        if doors.knowledge.states([name])[name].status == "INDEXED":
+            break
+        time.sleep(1)
 
 
 def _access(actor: Actor, title: str, answer: Answer, expected: Callable[[str], bool]) -> Access:

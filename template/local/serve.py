@@ -17,7 +17,12 @@ from saas_agent.tenancy.placement import load_placement
 
 ENVIRONMENT = Path(".local") / "environment"
 LOCK = Path(".local") / "lock"  # held as long as the process lives, however it ends
-RESOURCES = {"REGISTRY_TABLE": "RegistryTable", "TABLE_NAME": "TableName", "BUCKET_NAME": "BucketName"}
+RESOURCES = {
+    "REGISTRY_TABLE": "RegistryTable",
+    "TABLE_NAME": "TableName",
+    "BUCKET_NAME": "BucketName",
+    "DOCUMENTS_BUCKET": "DocumentsBucket",
+}
 TENANTS = ("acme", "globex")
 
 

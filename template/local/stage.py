@@ -228,7 +228,8 @@ class Stage:
         """The tenant whose own resource this is; None for what tenants share."""
         parts = set(re.split("[:/]", arn))
         for record in self.registry.records():
-            if any(value == arn or value in parts for key, value in record.resources.items() if key != "Tier"):
+            own = (value for key, value in record.resources.items() if key != "Tier")
+            if any(value == arn or parts & set(value.split("|")) for value in own):
                 return record.tenant_id
         return None
 
@@ -268,7 +269,7 @@ class Stage:
 
     def operators_doors(self, actor: Actor) -> wiring.Doors:
         """Doors to the actor's data with the operator's credentials, where the tenant's own can't be had."""
-        access = TenantAccess(actor.tenant, self.session)
+        access = TenantAccess(actor.tenant, self.session, actor.tokens.access)
         return wiring.open_doors(Place(access, self.home(actor.name).resource))
 
     def ask(self, actor: Actor, prompt: str, session_id: str | None = None) -> Answer:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from local.authorization import Decision
+from local.authorization import OWNERS, Decision
 from local.stage import Answer
 from saas_agent.errors import DENIED
 
@@ -105,6 +105,8 @@ def _is_at(area: str, decision: Decision, registry: str) -> bool:
         return service == "bedrock-agentcore"
     if area in ("dynamodb", "s3"):
         return service == area
+    if area == "knowledge_base":
+        return decision.source == "documents"
     return service not in ("bedrock-agentcore", "sts")
 
 
@@ -123,6 +125,12 @@ def owners(decision: Decision) -> frozenset[str]:
     A call on a data service that names no tenant counts as one on everybody's: an unknown call must not pass for safe.
     """
     service, _, operation = decision.action.partition(":")
+    if decision.source == "documents":
+        return frozenset(_values(decision, OWNERS))
+    if service == "bedrock" and ":knowledge-base/" in decision.resource:
+        return frozenset()  # a decision of its own follows, and says whose documents the call was about
+    if service == "s3vectors":
+        return frozenset() if _is_knowledge_base(decision) else frozenset({EVERYBODY})
     if service == "dynamodb":
         keys = _values(decision, "dynamodb:LeadingKeys")
         return frozenset(key.removeprefix("TENANT#") for key in keys) or frozenset({EVERYBODY})
@@ -135,6 +143,12 @@ def owners(decision: Decision) -> frozenset[str]:
             return frozenset()  # a service starts the agent or a function with its own role
         return frozenset(_values(decision, "aws:RequestTag/TenantId")) or frozenset({EVERYBODY})
     return frozenset()
+
+
+def _is_knowledge_base(decision: Decision) -> bool:
+    """Whether Bedrock made the call in the knowledge base's role, on the way to what it was asked for."""
+    session = decision.principal.rpartition("/")[2]
+    return decision.tenant is None and session.startswith("knowledge-base-")
 
 
 def _owner_of_key(decision: Decision) -> str:

@@ -15,6 +15,8 @@ __all__ = ["Permission", "needed"]
 _SERVICES: Mapping[str, Callable[[Call, str], list[Permission]]] = {
     "bedrock-agentcore": agentcore.needed,
     "bedrock-agentcore-control": agentcore.needed_for_control,
+    "bedrock-agent": bedrock.needed_for_knowledge_bases,
+    "bedrock-agent-runtime": bedrock.needed_for_knowledge_bases,
     "bedrock-runtime": bedrock.needed,
     "cloudformation": common.needed_for_cloudformation,
     "dynamodb": dynamodb.needed,

@@ -1,4 +1,4 @@
-"""Bedrock inference: models, cross-Region inference profiles, guardrails.
+"""Bedrock: models, cross-Region inference profiles and guardrails; knowledge bases.
 
 Source: Amazon Bedrock User Guide, "Prerequisites for inference profiles" and "Use a global
 inference profile": a call through a profile needs the profile and the model in every Region that
@@ -46,6 +46,22 @@ def needed(call: Call, account: str) -> list[Permission]:
     if guard.get("guardrailIdentifier"):
         permissions.append(_guardrail(call, account, guard["guardrailIdentifier"]))
     return permissions
+
+
+# Direct ingestion needs the permission to start an ingestion job too (Bedrock User Guide, "Prerequisites for direct
+# ingestion").
+_DIRECT_INGESTION = frozenset({"IngestKnowledgeBaseDocuments", "DeleteKnowledgeBaseDocuments"})
+
+
+def needed_for_knowledge_bases(call: Call, account: str) -> list[Permission]:
+    """By the operation's name, on the knowledge base: no condition key tells a data source, a document or a filter."""
+    identifier = call.params.get("knowledgeBaseId")
+    if not identifier:
+        return needed_by_name(call, account)
+    arn = f"arn:aws:bedrock:{call.region}:{account}:knowledge-base/{identifier}"
+    actions = [call.operation, *(["StartIngestionJob"] if call.operation in _DIRECT_INGESTION else [])]
+    resource = identifier if identifier.startswith("arn:") else arn
+    return [Permission(f"bedrock:{action}", resource) for action in actions]
 
 
 def _inference(call: Call, account: str, context: Mapping[str, str | list[str]]) -> list[Permission]:

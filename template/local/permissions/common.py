@@ -47,6 +47,16 @@ def needed(call: Call, account: str) -> list[Permission]:
     return [Permission(f"{prefix}:{action}", resource, context) for resource in resources]
 
 
+def _vector_index(params: Mapping[str, Any], place: str) -> list[str]:
+    """An index, or its bucket where the call names no index."""
+    bucket = params.get("vectorBucketArn") or f"arn:aws:s3vectors:{place}:bucket/{params.get('vectorBucketName')}"
+    if params.get("indexArn"):
+        return [params["indexArn"]]
+    if not (params.get("vectorBucketArn") or params.get("vectorBucketName")):
+        return ["*"]
+    return [f"{bucket}/index/{params['indexName']}" if params.get("indexName") else bucket]
+
+
 def _function(params: Mapping[str, Any], place: str) -> list[str]:
     name = params.get("FunctionName")
     if not name:
@@ -112,6 +122,7 @@ _RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
     "events": lambda params, place: _event_buses(params, place) or ["*"],
     "lambda": _function,
     "logs": _log_stream,
+    "s3vectors": _vector_index,
     "secretsmanager": _parameter_arn("SecretId"),
     "sns": _parameter_arn("TopicArn"),
     "sqs": _queue,

@@ -7,6 +7,7 @@ can't make is an error, never passed over.
 
 from collections.abc import Mapping
 
+from .. import services
 from .agentcore import AgentMemory, Runtime
 from .api_gateway import Api, Deployment, Stage
 from .cognito import UserPool, UserPoolClient, UserPoolDomain, UserPoolGroup, UserPoolIdentityProvider
@@ -64,5 +65,6 @@ KINDS: Mapping[str, Kind] = {
     "AWS::SQS::Queue": Queue(),
     "AWS::StepFunctions::StateMachine": StateMachine(),
     **dict.fromkeys(INERT, Inert()),
+    **{name: kind for service in services.found() for name, kind in getattr(service, "KINDS", {}).items()},
 }
 """Every type that a stack may hold, with the inert ones."""

@@ -200,8 +200,14 @@ def test_what_needs_a_tool_that_the_agent_lacks_is_left_out_and_said(
     accesses = list(walk(stage, acme))
     assert worked(accesses)
     titles = {access.title for access in accesses if access.ok is None}
-    assert titles <= {"opens a ticket", "lists its tickets", "stores an attachment", "reads it back"}
-    assert bool(titles) == bool({"dynamodb", "s3"} & set(load_placement().components))
+    assert titles <= {
+        "opens a ticket",
+        "lists its tickets",
+        "stores an attachment",
+        "reads it back",
+        "finds an answer in its documents",
+    }
+    assert bool(titles) == bool({"dynamodb", "s3", "knowledge_base"} & set(load_placement().components))
 
 
 def test_only_the_platform_itself_may_read_the_registry_for_another() -> None:

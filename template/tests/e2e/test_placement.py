@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -67,21 +68,27 @@ def test_a_tenants_stack_holds_what_is_dedicated_and_nothing_else(
     stage: Stage, homes: dict[str, tuple[Home, Home]], tier: str
 ) -> None:
     types = {
-        "runtime": "AWS::BedrockAgentCore::Runtime",
-        "memory": "AWS::BedrockAgentCore::Memory",
-        "dynamodb": "AWS::DynamoDB::Table",
-        "s3": "AWS::S3::Bucket",
+        "runtime": ["AWS::BedrockAgentCore::Runtime"],
+        "memory": ["AWS::BedrockAgentCore::Memory"],
+        "dynamodb": ["AWS::DynamoDB::Table"],
+        "s3": ["AWS::S3::Bucket"],
+        # The last is the one that Bedrock works in.
+        "knowledge_base": [
+            *("AWS::S3::Bucket", "AWS::S3Vectors::VectorBucket", "AWS::S3Vectors::Index"),
+            *("AWS::Bedrock::KnowledgeBase", "AWS::Bedrock::DataSource", "AWS::IAM::Role"),
+        ],
     }
-    dedicated = {types[c] for c in types if c in PLACEMENT.components and PLACEMENT.column(tier, c) == "dedicated"}
+    own = [c for c in types if c in PLACEMENT.components and PLACEMENT.column(tier, c) == "dedicated"]
+    dedicated = Counter(kind for component in own for kind in types[component])
     stacks = {stack["StackName"] for stack in stage.session.client("cloudformation").describe_stacks()["Stacks"]}
     name = tenant_stack(stage, f"one-{tier}")
     assert (name in stacks) == (PLACEMENT.stack_template(tier) is not None)
-    held = [kind for kind, _ in stack_resources(stage, name)] if name in stacks else []
-    assert {kind for kind in held if kind in types.values()} == dedicated
-    assert all(held.count(kind) == 1 for kind in dedicated)
+    known = {kind for kinds in types.values() for kind in kinds}
+    resources = stack_resources(stage, name) if name in stacks else []
+    held = Counter(kind for kind, _ in resources if kind in known)
     # The tenant's, and that of the pre-token function of a pool that the tenant's own runtime trusts.
     own_tokens = PLACEMENT.own_user_pools and PLACEMENT.column(tier, "runtime") == "dedicated"
-    assert held.count("AWS::IAM::Role") == bool(dedicated) + own_tokens
+    assert held == dedicated + Counter({"AWS::IAM::Role": bool(own) + own_tokens})
 
 
 def test_two_tenants_with_components_of_their_own_share_no_resource_and_no_role(
@@ -123,6 +130,19 @@ def test_everything_of_a_tenants_own_is_tagged_with_it(
     ):
         if PLACEMENT.column(tier, component) == "dedicated":
             assert control.list_tags_for_resource(resourceArn=arn)["tags"].items() >= expected.items()
+    if "knowledge_base" in PLACEMENT.components and PLACEMENT.column(tier, "knowledge_base") == "dedicated":
+        bedrock, vectors, s3 = map(stage.session.client, ("bedrock-agent", "s3vectors", "s3"))
+        base_id = home.resource("knowledge_base").partition("|")[0]
+        base = bedrock.get_knowledge_base(knowledgeBaseId=base_id)["knowledgeBase"]
+        index = base["storageConfiguration"]["s3VectorsConfiguration"]["indexArn"]
+        bucket = s3.get_bucket_tagging(Bucket=home.resource("knowledge_base/documents"))["TagSet"]
+        for tags in (
+            bedrock.list_tags_for_resource(resourceArn=base["knowledgeBaseArn"])["tags"],
+            vectors.list_tags_for_resource(resourceArn=index)["tags"],
+            vectors.list_tags_for_resource(resourceArn=index.partition("/index/")[0])["tags"],
+            {tag["Key"]: tag["Value"] for tag in bucket},
+        ):
+            assert tags.items() >= expected.items()
 
 
 @pytest.mark.parametrize("tier", TIERS)

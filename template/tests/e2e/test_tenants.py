@@ -91,17 +91,19 @@ class Stores:
         self._memory = session.client("bedrock-agentcore")
         self._cognito = session.client("cognito-idp")
         self._logs = session.client("logs")
+        self._bedrock = session.client("bedrock-agent")
+        self._vectors = session.client("s3vectors")
 
     def entries(self) -> set[Entry]:
         """Everything there is, of everybody."""
-        found = {*self._users(self._pools()), *self._hub(), *self._stacks(), *self._log_groups()}
+        found = {*self._users(self._pools()), *self._hub(), *self._stacks(), *self._log_groups(), *self._knowledge()}
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, ""))
         for store in ("RegistryTable", "QuotaTable", "TableName"):
             for table in self._places(store):
                 pages = self._dynamodb.get_paginator("scan").paginate(TableName=table)
                 found |= {_item(store, item) for page in pages for item in page["Items"]}
-        for store in ("BucketName", "ExportsBucket"):
+        for store in ("BucketName", "DocumentsBucket", "ExportsBucket"):
             for bucket in self._places(store):
                 found |= set(self._objects(store, bucket, ""))
         return found
@@ -109,7 +111,7 @@ class Stores:
     def of(self, tenant_id: str) -> set[Entry]:
         """Everything that is kept under a tenant's name."""
         pools = {pool: tenant for pool, tenant in self._pools().items() if tenant in (None, tenant_id)}
-        named = (*self._users(pools), *self._hub(), *self._stacks(), *self._log_groups())
+        named = (*self._users(pools), *self._hub(), *self._stacks(), *self._log_groups(), *self._knowledge())
         found = {entry for entry in named if entry.tenant == tenant_id}
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, f"{tenant_id}:"))
@@ -120,7 +122,7 @@ class Stores:
                     TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues=own
                 )["Items"]
                 found |= {_item(store, item) for item in items}
-        for store in ("BucketName", "ExportsBucket"):
+        for store in ("BucketName", "DocumentsBucket", "ExportsBucket"):
             for bucket in self._places(store):
                 found |= set(self._objects(store, bucket, f"tenants/{tenant_id}/"))
         return found
@@ -149,6 +151,23 @@ class Stores:
         for name in [group["logGroupName"] for page in groups for group in page["logGroups"]]:
             if of_runtime := re.fullmatch("/aws/bedrock-agentcore/runtimes/t_(.*)_[0-9a-f]{8}-.*", name):
                 yield Entry(of_runtime[1].replace("_", "-"), "log", name, "")
+
+    def _knowledge(self) -> Iterator[Entry]:
+        """Documents as the knowledge bases list them, and the vectors of their passages."""
+        found = {*self._places("KnowledgeDataSource"), *self._places("KnowledgeAccess")}
+        for base, _, source in [place.partition("|") for place in found if "|" in place]:
+            pages = self._bedrock.get_paginator("list_knowledge_base_documents").paginate(
+                knowledgeBaseId=base, dataSourceId=source
+            )
+            for document in [detail for page in pages for detail in page["documentDetails"]]:
+                document_id = document["identifier"]["custom"]["id"]
+                yield Entry(document_id.split("/")[1], "indexed", document_id, document["status"])
+            described = self._bedrock.get_knowledge_base(knowledgeBaseId=base)["knowledgeBase"]
+            index = described["storageConfiguration"]["s3VectorsConfiguration"]["indexArn"]
+            pages = self._vectors.get_paginator("list_vectors").paginate(indexArn=index, returnMetadata=True)
+            for vector in [vector for page in pages for vector in page["vectors"]]:
+                text = json.dumps(vector["metadata"], sort_keys=True)
+                yield Entry(vector["metadata"]["tenant_id"], "vectors", vector["key"], text)
 
     def _objects(self, store: str, bucket: str, prefix: str) -> Iterator[Entry]:
         for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
@@ -483,6 +502,7 @@ def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
     stage.tenants.export("leaver")
     before = stores.entries()
     had = {entry.store for entry in before if entry.tenant == "leaver"}
+    assert ({"DocumentsBucket", "indexed", "vectors"} <= had) == ("knowledge_base" in PLACEMENT.components)
     assert {"RegistryTable", "QuotaTable", "users", "events", "records", "ExportsBucket"} <= had
     stage.tenants.offboard("leaver")
     after = stores.entries()
@@ -523,6 +543,7 @@ def test_an_export_is_everything_of_its_tenant_and_nothing_of_another(
     expected = {"memory": kept["events"] + kept["records"]}
     expected |= {"table": kept["TableName"]} if "dynamodb" in PLACEMENT.components else {}
     expected |= {"files": kept["BucketName"]} if "s3" in PLACEMENT.components else {}
+    expected |= {"documents": kept["DocumentsBucket"]} if "knowledge_base" in PLACEMENT.components else {}
     assert items == expected
     assert min(items.values()) > 0
     objects = [entry for store in manifest["stores"].values() for entry in store["objects"]]

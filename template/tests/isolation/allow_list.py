@@ -12,6 +12,16 @@ from local.iam import Policy, as_list
 
 from .documents import TENANT_KEY, Documents, Role, statements
 
+KNOWLEDGE: frozenset[str] = frozenset(
+    {
+        "bedrock:DeleteKnowledgeBaseDocuments",
+        "bedrock:GetKnowledgeBaseDocuments",
+        "bedrock:IngestKnowledgeBaseDocuments",
+        "bedrock:Retrieve",
+        "bedrock:StartIngestionJob",
+    }
+)
+
 ALLOWED: Mapping[str, frozenset[str]] = {
     # A tenant reads its own standing. Who else writes there is the control plane.
     "registry": frozenset({"dynamodb:GetItem"}),
@@ -42,6 +52,11 @@ ALLOWED: Mapping[str, frozenset[str]] = {
             "bedrock-agentcore:RetrieveMemoryRecords",
         }
     ),
+    "documents": frozenset({"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}),
+    # Where tenants share a knowledge base, this is all: the function verifies a token and asks it for one tenant.
+    "knowledge_function": frozenset({"lambda:InvokeFunction"}),
+    # Where a tenant has its own. No condition key tells anything below a knowledge base: it is all or nothing.
+    "knowledge_base": KNOWLEDGE,
     "model": frozenset({"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"}),
     "guardrail": frozenset({"bedrock:ApplyGuardrail"}),
 }
@@ -60,10 +75,13 @@ NEVER: Mapping[str, str] = {
     "bedrock-agentcore:BatchUpdateMemoryRecords": "several namespaces, one condition value",
     "bedrock-agentcore:ListMemoryExtractionJobs": "lists every tenant's jobs: no condition key",
     "bedrock-agentcore:IngestData": "no condition key",
+    "bedrock:ListKnowledgeBaseDocuments": "lists every tenant's documents: no condition key",
+    "bedrock:RetrieveAndGenerate": "its filter is the caller's: nothing checks what comes back",
+    "s3vectors:*": "no condition on metadata: an index is all or nothing",
 }
 """What no tenant role may ever do, and why. The allow-list can't be extended by these.
 
-Source: Service Authorization Reference, DynamoDB and Bedrock AgentCore, condition keys by action.
+Source: Service Authorization Reference, DynamoDB, Bedrock AgentCore, Bedrock and S3 Vectors, condition keys by action.
 """
 
 EXECUTION: frozenset[str] = frozenset(
@@ -89,6 +107,7 @@ DATA_OPERATIONS: Mapping[str, frozenset[str]] = {
     "dynamodb": frozenset({"dynamodb:BatchWriteItem", "dynamodb:Query"}),
     "quotas": frozenset({"dynamodb:BatchWriteItem", "dynamodb:Query"}),
     "s3": frozenset({"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucketVersions"}),
+    "documents": frozenset({"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucketVersions"}),
     "exports": frozenset({"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}),
     "memory": frozenset(
         {
@@ -104,8 +123,11 @@ DATA_OPERATIONS: Mapping[str, frozenset[str]] = {
 UPKEEP = frozenset({"bedrock-agentcore:BatchDeleteMemoryRecords", "bedrock-agentcore:ListActors"})
 """What the role for calls without a condition key may do: of `NEVER`, these two alone."""
 
-STACKS = frozenset({"s3:GetBucketPolicy", "s3:ListBucket", "s3:PutBucketPolicy"})
-"""What CloudFormation's role may do with tenants' buckets that the matrix asks for: it makes and deletes them."""
+KNOWLEDGE_UPKEEP = (KNOWLEDGE | {"bedrock:ListKnowledgeBaseDocuments"}) - {"bedrock:IngestKnowledgeBaseDocuments"}
+"""What the role may do that takes a tenant out of a shared knowledge base: it adds nothing."""
+
+STACKS = frozenset({"bedrock:UpdateDataSource", "s3:GetBucketPolicy", "s3:ListBucket", "s3:PutBucketPolicy"})
+"""What CloudFormation's role may do with tenants' own components, of what the matrix asks: it makes them."""
 
 INVOKE = frozenset({"lambda:InvokeFunction"})
 
@@ -114,6 +136,25 @@ ASSUME_WITH_TAGS = frozenset({"sts:AssumeRole", "sts:TagSession"})
 
 VENDING = ASSUME_WITH_TAGS | {"logs:CreateLogStream", "logs:PutLogEvents"}
 """What the credentials function may do."""
+
+KNOWLEDGE_FUNCTION = KNOWLEDGE | {"dynamodb:GetItem", "logs:CreateLogStream", "logs:PutLogEvents"}
+"""What the knowledge function may do; it reads the registry where that says which pool a token is of."""
+
+KNOWLEDGE_SERVICE = frozenset(
+    {
+        "bedrock:InvokeModel",
+        "s3:GetObject",
+        "s3vectors:DeleteVectors",
+        "s3vectors:GetIndex",
+        "s3vectors:GetVectors",
+        "s3vectors:PutVectors",
+        "s3vectors:QueryVectors",
+    }
+)
+"""What Bedrock may do for a knowledge base."""
+
+ALL_OR_NOTHING = frozenset({"model", "guardrail", "knowledge_function", "knowledge_base"})
+"""Components without a key to bind a call by: they hold nobody's data, ask for a token, or are one tenant's own."""
 
 
 def violations(documents: Documents) -> Iterator[str]:
@@ -130,6 +171,12 @@ def violations(documents: Documents) -> Iterator[str]:
     yield from _grants(documents.upkeep, UPKEEP)
     for statement in statements(documents.data.policies):
         yield from (f"{documents.data.name}: {statement.get('Sid')}: {text}" for text in _guards(statement))
+    if documents.knowledge:
+        yield from _grants(documents.knowledge.service_role, KNOWLEDGE_SERVICE)
+        if documents.knowledge.function_role:
+            yield from _grants(documents.knowledge.function_role, KNOWLEDGE_FUNCTION)
+    if documents.knowledge_upkeep:
+        yield from _grants(documents.knowledge_upkeep, KNOWLEDGE_UPKEEP)
     for statement in as_list(documents.tenant.trust["Statement"]):
         for text in _trust(statement, documents):
             yield f"{documents.tenant.name}: trust: {text}"
@@ -157,12 +204,18 @@ def component_of(resource: str, documents: Documents) -> str | None:
         documents.table: "dynamodb",
         documents.bucket: "s3",
     }
+    knowledge = documents.knowledge
+    if knowledge:
+        exact[knowledge.documents] = "documents"
+        exact[knowledge.function or knowledge.base] = "knowledge_function" if knowledge.function else "knowledge_base"
     if resource in exact:
         return exact[resource]
+    if knowledge and resource.startswith(knowledge.documents + "/"):
+        return "documents"
     if documents.bucket is not None and resource.startswith(documents.bucket + "/"):
         return "s3"
     bedrock = re.match(r"arn:[^:]+:bedrock:[^:]*:[^:]*:(?P<kind>[a-z-]+)/", resource)
-    if bedrock is None:
+    if bedrock is None or bedrock["kind"] not in ("foundation-model", "guardrail", "inference-profile"):
         return None
     return "guardrail" if bedrock["kind"] == "guardrail" else "model"
 
@@ -182,7 +235,7 @@ def _tenant(statement: Policy, documents: Documents) -> Iterator[str]:
         yield from _tenant_resource(resource, documents)
     yield from _variables(statement, documents)
     yield from _guards(statement)
-    if not components <= {"model", "guardrail"} and not _is_bound(statement, documents):
+    if not components <= ALL_OR_NOTHING and not _is_bound(statement, documents):
         yield "neither every resource nor a condition names the tenant"
 
 

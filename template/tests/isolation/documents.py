@@ -45,6 +45,23 @@ class Role:
 
 
 @dataclass(frozen=True)
+class Knowledge:
+    """A knowledge base and what stands around it: ARNs and roles.
+
+    Attributes:
+        function, function_role: of the knowledge function, None where the knowledge base is a tenant's own.
+        service_role: the role that Bedrock acts in for it.
+    """
+
+    base: str
+    index: str
+    documents: str
+    service_role: Role
+    function: str | None
+    function_role: Role | None
+
+
+@dataclass(frozen=True)
 class Documents:
     """All roles of one deployment, seen by the tenants of one tier.
 
@@ -57,11 +74,13 @@ class Documents:
         execution: the role of the shared runtime, None where there is none.
         vending: the role of the credentials function, None where STS verifies the token.
         data: the role that exports and deletes one tenant's data. upkeep: the one for the calls that have no condition
-            key. data_function: the role of the function that alone takes these two.
+            key. knowledge_upkeep: the one that takes a tenant out of the shared knowledge base, if any.
+            data_function: the role of the function that alone takes these.
         stacks: the role in which CloudFormation makes tenants' stacks, None where there are none.
         others: the remaining roles of the deployment.
         exports, registry, quotas, ledger, memory, table, bucket: ARNs; table and bucket are None where there are none.
             The memory is one that does not exist where tenants share none and the role is none of a tenant's own.
+        knowledge: of the knowledge base that holds the tier's documents, None where the variant has none.
         models: ARNs of the models and inference profiles that the tiers may use.
         issuer: of the user pool, with `https://`.
         client_id: the audience of its tokens.
@@ -75,6 +94,7 @@ class Documents:
     vending: Role | None
     data: Role
     upkeep: Role
+    knowledge_upkeep: Role | None
     data_function: Role
     stacks: Role | None
     others: tuple[Role, ...]
@@ -85,6 +105,7 @@ class Documents:
     memory: str
     table: str | None
     bucket: str | None
+    knowledge: "Knowledge | None"
     models: tuple[str, ...]
     issuer: str
     client_id: str
@@ -102,6 +123,12 @@ class Documents:
     def names_tenant(self, text: str) -> bool:
         """Whether a part of a policy names the tenant, as a whole."""
         return re.search(rf"(^|[#/]){re.escape(self.tenant_text)}([:/]|$)", text) is not None
+
+    @property
+    def around_knowledge(self) -> list[Role]:
+        """The roles of the knowledge base and of the function that asks it."""
+        roles = (self.knowledge.service_role, self.knowledge.function_role) if self.knowledge else ()
+        return [role for role in roles if role]
 
     @property
     def account(self) -> str:
@@ -153,13 +180,26 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
 
     execution = roles.pop(outputs["ExecutionRoleArn"]) if "ExecutionRoleArn" in outputs else None
     tenant = roles.pop(home.tenant_role if home else outputs["TenantRoleArn"])
+    knowledge = None
+    if "knowledge_base" in load_placement().components and tier != LOOK_UP:
+        where = home.resource("knowledge_base") if home else outputs["KnowledgeAccess"]
+        documents = home.resource("knowledge_base/documents") if home else outputs["DocumentsBucket"]
+        knowledge = _knowledge(stage, roles, where, documents)
+        for role in (knowledge.service_role, knowledge.function_role):
+            if role:
+                del roles[role.arn]
     mine = tenant.tenant or ME
     roles = {arn: role for arn, role in roles.items() if role.tenant != mine}
     # A tenant's own pre-token function has a role that is tagged with the tenant too, and is nobody's to get into.
     own_roles = {record.resources.get("TenantRoleArn") for record in stage.registry.records()}
     tenants = [arn for arn in roles if arn in own_roles | {outputs.get("TenantRoleArn")}]
     taken = functions("tenant-data")
-    data, upkeep = (roles.pop(taken["Environment"]["Variables"][key]) for key in ("DATA_ROLE_ARN", "UPKEEP_ROLE_ARN"))
+    data, upkeep, knowledge_upkeep = (
+        roles.pop(taken["Environment"]["Variables"].get(f"{name}_ROLE_ARN"), None)
+        for name in ("DATA", "UPKEEP", "KNOWLEDGE")
+    )
+    assert data
+    assert upkeep
     stacks = None
     if any(map(load_placement().stack_template, load_placement().tiers)):
         stacks = roles.pop(functions("tenant-stack")["Environment"]["Variables"]["STACK_ROLE_ARN"])
@@ -192,6 +232,7 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         vending=vending,
         data=data,
         upkeep=upkeep,
+        knowledge_upkeep=knowledge_upkeep,
         data_function=roles[taken["Role"]],
         stacks=stacks,
         others=tuple(roles.values()),
@@ -202,9 +243,28 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         memory=f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}:memory/{memory or _SOME_MEMORY}",
         table=table(name) if name else None,
         bucket=f"arn:{partition}:s3:::{bucket}" if bucket else None,
+        knowledge=knowledge,
         models=tuple(models),
         issuer=home.settings.issuer if home else outputs["Issuer"],
         client_id=home.settings.client_id if home else outputs["ClientId"],
+    )
+
+
+def _knowledge(stage: Stage, roles: Mapping[str, Role], where: str, bucket: str) -> Knowledge:
+    """`where`: a tenant's own knowledge base with its data source, or the function that asks the shared one."""
+    function = None
+    data_source = where if "|" in where else stage.outputs["KnowledgeDataSource"]
+    if where != data_source:
+        function = stage.session.client("lambda").get_function_configuration(FunctionName=where)
+    base = stage.session.client("bedrock-agent").get_knowledge_base(knowledgeBaseId=data_source.partition("|")[0])
+    described = base["knowledgeBase"]
+    return Knowledge(
+        base=described["knowledgeBaseArn"],
+        index=described["storageConfiguration"]["s3VectorsConfiguration"]["indexArn"],
+        documents=f"arn:aws:s3:::{bucket}",
+        service_role=roles[described["roleArn"]],
+        function=function["FunctionArn"] if function else None,
+        function_role=roles[function["Role"]] if function else None,
     )
 
 

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from local.iam import Request, as_list, evaluate
 
-from .allow_list import ALLOWED, DATA_OPERATIONS, STACKS, UPKEEP
+from .allow_list import ALLOWED, DATA_OPERATIONS, KNOWLEDGE, KNOWLEDGE_UPKEEP, STACKS, UPKEEP
 from .documents import TENANT_KEY, Documents, Role, statements
 
 Context = Mapping[str, str | Sequence[str]]
@@ -87,6 +87,37 @@ def _namespaces(key: str) -> Sequence[Row]:
     )
 
 
+def _object_rows(bucket: str) -> Sequence[Row]:
+    return (
+        Row("own", f"{bucket}/tenants/acme/reports/1", allowed=True),
+        Row("another tenant's", f"{bucket}/tenants/globex/reports/1"),
+        Row("prefix twin's", f"{bucket}/tenants/acme2/reports/1"),
+        Row("prefix twin's with a hyphen", f"{bucket}/tenants/acme-eu/reports/1"),
+        Row("own name, below another tenant", f"{bucket}/tenants/globex/tenants/acme/1"),
+        Row("nobody's", f"{bucket}/tenants//reports/1"),
+        Row("no prefix", f"{bucket}/reports/1"),
+        Row("own, in a bucket that is not this service's", f"{bucket}2/tenants/acme/1"),
+    )
+
+
+def _list_rows(bucket: str) -> Sequence[Row]:
+    return (
+        Row("own", bucket, {"s3:prefix": "tenants/acme/"}, allowed=True),
+        Row("below the own prefix", bucket, {"s3:prefix": "tenants/acme/r"}, allowed=True),
+        Row("another tenant's", bucket, {"s3:prefix": "tenants/globex/"}),
+        Row("prefix twin's", bucket, {"s3:prefix": "tenants/acme2/"}),
+        Row("own without the slash, twins included", bucket, {"s3:prefix": "tenants/acme"}),
+        Row("every tenant's", bucket, {"s3:prefix": "tenants/"}),
+        Row("the empty prefix", bucket, {"s3:prefix": ""}),
+        Row("nobody's", bucket, {"s3:prefix": "tenants//"}),
+        Row("no prefix", bucket),
+        Row("own, in another bucket", f"{bucket}2", {"s3:prefix": "tenants/acme/"}),
+    )
+
+
+_OBJECT_ACTIONS = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject")
+_LIST_ACTIONS = ("s3:ListBucket", "s3:ListBucketVersions")
+
 TABLES: Sequence[Table] = (
     Table("dynamodb", sorted(ALLOWED["dynamodb"]), _item_rows("{table}", "{table}2")),
     Table("registry", ("dynamodb:GetItem",), _item_rows("{registry}", "{registry}2")),
@@ -113,35 +144,42 @@ TABLES: Sequence[Table] = (
         ("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
         (Row("own sums, to write", "{ledger}", _leading("TENANT#acme")),),
     ),
+    Table("s3", _OBJECT_ACTIONS, _object_rows("{bucket}")),
+    Table("s3", _LIST_ACTIONS, _list_rows("{bucket}")),
+    Table("documents", _OBJECT_ACTIONS, _object_rows("{documents}")),
+    Table("documents", _LIST_ACTIONS, _list_rows("{documents}")),
     Table(
-        "s3",
-        ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"),
+        "knowledge_function",
+        ("lambda:InvokeFunction",),
         (
-            Row("own", "{bucket}/tenants/acme/reports/1", allowed=True),
-            Row("another tenant's", "{bucket}/tenants/globex/reports/1"),
-            Row("prefix twin's", "{bucket}/tenants/acme2/reports/1"),
-            Row("prefix twin's with a hyphen", "{bucket}/tenants/acme-eu/reports/1"),
-            Row("own name, below another tenant", "{bucket}/tenants/globex/tenants/acme/1"),
-            Row("nobody's", "{bucket}/tenants//reports/1"),
-            Row("no prefix", "{bucket}/reports/1"),
-            Row("own, in a bucket that is not this service's", "{bucket}2/tenants/acme/1"),
+            Row("the knowledge function", "{knowledge_function}", allowed=True),
+            Row("another function", "{knowledge_function}2"),
         ),
+        # It asks for a token: any tag will do, and trust sees to it that it is a tenant's.
+        callers=("acme", "no tag"),
     ),
     Table(
-        "s3",
-        ("s3:ListBucket", "s3:ListBucketVersions"),
+        "knowledge_base",
+        sorted(KNOWLEDGE),
+        (Row("own documents", "{knowledge_base}", allowed=True), Row("another's documents", "{knowledge_base}2")),
+    ),
+    Table("shared_knowledge_base", sorted(KNOWLEDGE), (Row("every tenant's documents", "{knowledge_base}"),)),
+    Table(
+        "documents",
         (
-            Row("own", "{bucket}", {"s3:prefix": "tenants/acme/"}, allowed=True),
-            Row("below the own prefix", "{bucket}", {"s3:prefix": "tenants/acme/r"}, allowed=True),
-            Row("another tenant's", "{bucket}", {"s3:prefix": "tenants/globex/"}),
-            Row("prefix twin's", "{bucket}", {"s3:prefix": "tenants/acme2/"}),
-            Row("own without the slash, twins included", "{bucket}", {"s3:prefix": "tenants/acme"}),
-            Row("every tenant's", "{bucket}", {"s3:prefix": "tenants/"}),
-            Row("the empty prefix", "{bucket}", {"s3:prefix": ""}),
-            Row("nobody's", "{bucket}", {"s3:prefix": "tenants//"}),
-            Row("no prefix", "{bucket}"),
-            Row("own, in another bucket", "{bucket}2", {"s3:prefix": "tenants/acme/"}),
+            "bedrock:AgenticRetrieveStream",
+            "bedrock:GetDocumentContent",
+            "bedrock:ListKnowledgeBaseDocuments",
+            "bedrock:PutResourcePolicy",
+            "bedrock:RetrieveAndGenerate",
+            "bedrock:UpdateDataSource",
         ),
+        (Row("every tenant's", "{knowledge_base}"),),
+    ),
+    Table(
+        "vectors",
+        tuple(f"s3vectors:{action}Vectors" for action in ("Delete", "Get", "List", "Put", "Query")),
+        (Row("every tenant's", "{index}"),),
     ),
     Table(
         "memory",
@@ -215,6 +253,11 @@ TABLES: Sequence[Table] = (
         (Row("every tenant's", "{bucket}"),),
     ),
     Table(
+        "documents",
+        ("s3:PutBucketPolicy", "s3:GetBucketPolicy"),
+        (Row("every tenant's", "{documents}"),),
+    ),
+    Table(
         "memory",
         (
             "bedrock-agentcore:ListActors",
@@ -268,6 +311,10 @@ def questions(documents: Documents) -> Iterator[Question]:
     components = {"registry", "quotas", "ledger", "memory", "model"}
     components |= {"dynamodb"} if documents.table else set()
     components |= {"s3"} if documents.bucket else set()
+    if documents.knowledge:
+        components |= {"documents", "vectors"}
+        shared = documents.knowledge.function is not None
+        components |= {"knowledge_function", "shared_knowledge_base"} if shared else {"knowledge_base"}
     for table in TABLES:
         if table.component not in components:
             continue
@@ -287,7 +334,7 @@ def violations(documents: Documents) -> Iterator[str]:
         if _allows(documents.tenant, question, documents.me) != question.expected:
             yield f"{question}: expected {'allowed' if question.expected else 'denied'}"
     yield from _of_data_operations(documents)
-    for role in (documents.execution, documents.vending, *documents.others):
+    for role in (documents.execution, documents.vending, *documents.around_knowledge, *documents.others):
         if role is None:
             continue
         for question in questions(documents):
@@ -298,7 +345,7 @@ def violations(documents: Documents) -> Iterator[str]:
         # In the name of the tenant whose role it is, or of any other that shares one.
         caller = role.tenant or "globex"
         for question in questions(documents):
-            mine = question.row.allowed and question.component != "model"
+            mine = question.row.allowed and question.component not in ("model", "knowledge_function")
             if mine and _allows(role, question, documents.me, caller):
                 yield f"{role.name} as {caller}: {question}: expected denied"
 
@@ -314,7 +361,7 @@ def _of_data_operations(documents: Documents) -> Iterator[str]:
         ]
         for seen in (documents, replace(documents, bucket=documents.exports, table=documents.quotas))
     ]
-    asked = [question for question in everybody[0] if question.component in ("dynamodb", "ledger", "memory", "s3")]
+    asked = [question for question in everybody[0] if question.component not in ("model", "quotas", "registry")]
     asked += [replace(question, component="quotas") for question in everybody[1] if question.component == "dynamodb"]
     exports = [replace(question, component="exports") for question in everybody[1] if question.component == "s3"]
     for question in (*asked, *exports):
@@ -333,7 +380,11 @@ def _of_data_operations(documents: Documents) -> Iterator[str]:
         kept = question.action in UPKEEP
         if _allows(documents.upkeep, question, documents.me) != kept:
             yield f"{documents.upkeep.name}: {question}: expected {'allowed' if kept else 'denied'}"
-        managed = question.component == "s3" and question.action in STACKS
+        if documents.knowledge_upkeep:
+            kept = _is_on_shared_knowledge(question, documents) and question.action in KNOWLEDGE_UPKEEP
+            if _allows(documents.knowledge_upkeep, question, documents.me) != kept:
+                yield f"{documents.knowledge_upkeep.name}: {question}: expected {'allowed' if kept else 'denied'}"
+        managed = question.component in ("documents", "s3") and question.action in STACKS
         if documents.stacks and not managed and _allows(documents.stacks, question, documents.me):
             yield f"{documents.stacks.name}: {question}: expected denied"
     for role in (documents.tenant, documents.execution, documents.vending, *documents.tenants, *documents.others):
@@ -342,11 +393,22 @@ def _of_data_operations(documents: Documents) -> Iterator[str]:
                 yield f"{role.name}: {question} of the exports: expected denied"
 
 
+def _is_on_shared_knowledge(question: Question, documents: Documents) -> bool:
+    knowledge = documents.knowledge
+    return knowledge is not None and knowledge.function is not None and question.resource == knowledge.base
+
+
 def _is_for_tenants_alone(question: Question, role: Role, documents: Documents) -> bool:
     """What no role around the tenant role may do in its place, least of all the runtime's."""
     if question.action.startswith("sts:"):
         # Who becomes the tenant role is for its trust policy to say.
         return role is documents.execution
+    if documents.knowledge and role is documents.knowledge.function_role:
+        # Where tenants have pools of their own, the registry says which one a token is of.
+        return question.component not in ("shared_knowledge_base", "knowledge_function", "registry")
+    if documents.knowledge and role is documents.knowledge.service_role:
+        # It reads the documents and keeps the vectors; whose, only the call that Bedrock is asked with says.
+        return question.component not in ("documents", "vectors")
     # The control plane keeps the registry, and the ledger's function the ledger.
     return question.component not in ("registry", "ledger") or role not in documents.others
 
@@ -396,4 +458,11 @@ def _resources(template: str, documents: Documents) -> list[str]:
         "tenant_role": documents.tenant.arn,
         "execution_role": (documents.execution or documents.tenant).arn,
     }
+    if documents.knowledge:
+        names |= {
+            "documents": documents.knowledge.documents,
+            "knowledge_base": documents.knowledge.base,
+            "knowledge_function": documents.knowledge.function,
+            "index": documents.knowledge.index,
+        }
     return [template.replace("acme", documents.me).format(**names)]

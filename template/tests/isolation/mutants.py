@@ -17,7 +17,7 @@ from typing import Any, Literal
 from local.iam import as_list
 
 from .allow_list import ASSUME_WITH_TAGS, component_of, tenant_statements
-from .documents import TENANT_KEY, Documents, Role, statements
+from .documents import TENANT_KEY, Documents, Knowledge, Role, statements
 
 Statement = dict[str, Any]
 Seen = Literal["verdict", "text"]
@@ -153,7 +153,8 @@ def _with_a_wider_action(statement: Statement, documents: Documents) -> Iterator
             "bedrock-agentcore:BatchUpdateMemoryRecords",
         ),
         "s3": ("s3:PutObjectAcl",),
-        "bedrock": ("bedrock:Retrieve",),
+        "bedrock": ("bedrock:RetrieveAndGenerate", "bedrock:ListKnowledgeBaseDocuments"),
+        "lambda": ("lambda:UpdateFunctionCode",),
     }[service]:
         yield f"with {action}", {**statement, "Action": [*actions, action]}, "text"
     if component_of(as_list(statement["Resource"])[0], documents) in ("registry", "quotas", "ledger"):
@@ -197,9 +198,26 @@ def _with_a_further_statement(documents: Documents) -> Iterator[Mutant]:
         further["scan the table"] = {"Action": "dynamodb:Scan", "Resource": documents.table}
     if documents.bucket:
         further["list the whole bucket"] = {"Action": "s3:ListBucket", "Resource": documents.bucket}
+    if documents.knowledge:
+        further |= _further_on_knowledge(documents.knowledge)
     for name, statement in further.items():
         role = _add_statement(documents.tenant, {"Effect": "Allow", **statement})
         yield Mutant(f"further statement: {name}", replace(documents, tenant=role), "verdict")
+
+
+def _further_on_knowledge(knowledge: Knowledge) -> dict[str, Statement]:
+    further: dict[str, Statement] = {
+        "list every document": {"Action": "bedrock:ListKnowledgeBaseDocuments", "Resource": knowledge.base},
+        "query the vectors": {"Action": "s3vectors:QueryVectors", "Resource": knowledge.index},
+        "list all of the documents' bucket": {"Action": "s3:ListBucket", "Resource": knowledge.documents},
+    }
+    if knowledge.function:
+        further["ask the shared knowledge base"] = {"Action": "bedrock:Retrieve", "Resource": knowledge.base}
+        further["write to the shared knowledge base"] = {
+            "Action": ["bedrock:IngestKnowledgeBaseDocuments", "bedrock:StartIngestionJob"],
+            "Resource": knowledge.base,
+        }
+    return further
 
 
 # --- The tenant role's trust policy ---------------------------------------------------------------
@@ -281,6 +299,20 @@ def _of_the_roles_around(documents: Documents) -> Iterator[Mutant]:
         for change, changed in _changes_around(role, documents):
             changes: dict[str, Any] = {name: changed}
             yield Mutant(f"{name} role: {change}", replace(documents, **changes), "verdict")
+    if documents.knowledge is None:
+        return
+    for name, role in (
+        ("service_role", documents.knowledge.service_role),
+        ("function_role", documents.knowledge.function_role),
+    ):
+        if role is None:
+            continue
+        for change, changed in _changes_around(role, documents):
+            if (name, change) == ("function_role", "reads the registry"):
+                continue  # in some variants it does, which `test_stacks.py` pins
+            changes = {name: changed}
+            knowledge = replace(documents.knowledge, **changes)
+            yield Mutant(f"knowledge {name}: {change}", replace(documents, knowledge=knowledge), "verdict")
 
 
 def _of_data_operations(documents: Documents) -> Iterator[Mutant]:
@@ -309,6 +341,18 @@ def _of_data_operations(documents: Documents) -> Iterator[Mutant]:
         yield Mutant(
             f"upkeep role: {name}", replace(documents, upkeep=_add_statement(documents.upkeep, statement)), "verdict"
         )
+    if documents.knowledge and documents.knowledge_upkeep:
+        for name, statement in {
+            "adds documents": {"Action": "bedrock:IngestKnowledgeBaseDocuments", "Resource": documents.knowledge.base},
+            "reads vectors": {"Action": "s3vectors:GetVectors", "Resource": documents.knowledge.index},
+            "reads documents": {"Action": "s3:GetObject", "Resource": f"{documents.knowledge.documents}/*"},
+        }.items():
+            role = _add_statement(documents.knowledge_upkeep, {"Effect": "Allow", **statement})
+            yield Mutant(f"knowledge upkeep role: {name}", replace(documents, knowledge_upkeep=role), "verdict")
+        account = {"AWS": f"arn:aws:iam::{documents.account}:root"}
+        role = _trusting(documents.knowledge_upkeep, account, ["sts:AssumeRole"])
+        mutant = replace(documents, knowledge_upkeep=role)
+        yield Mutant("knowledge upkeep role: trusts the account", mutant, "verdict")
 
 
 def _changes_around(role: Role, documents: Documents) -> Iterator[tuple[str, Role]]:

@@ -41,6 +41,10 @@ def test_every_component_of_this_variant_is_granted(documents: Documents) -> Non
     if documents.only_looks_up:
         assert granted == {"registry"}
         return
+    knowledge = documents.knowledge
+    assert bool(knowledge) == ("knowledge_base" in load_placement().components)
+    if knowledge:
+        placed |= {"documents", "knowledge_function" if knowledge.function else "knowledge_base"}
     assert granted - {"guardrail"} == {"registry", "quotas", "ledger", "model"} | placed
     # The matrix leaves out a store that it finds no ARN of.
     assert bool(documents.table) == ("dynamodb" in placed)

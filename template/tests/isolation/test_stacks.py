@@ -17,7 +17,7 @@ from local.iam import as_list
 from local.stage import Stage
 from saas_agent.tenancy.placement import load_placement
 
-from .allow_list import ALLOWED, EXECUTION
+from .allow_list import ALLOWED, EXECUTION, KNOWLEDGE_SERVICE
 
 Template = Mapping[str, Any]
 
@@ -72,6 +72,16 @@ _KEEPING_POOLS = (
 _KEEPING_POOLS_AND_DOMAINS = " ".join(
     sorted(_KEEPING_POOLS.split() + [f"cognito-idp:{verb}UserPoolDomain" for verb in ("Create", "Delete", "Update")])
 )
+_KEEP_BUCKETS = (
+    "Allow s3:CreateBucket s3:DeleteBucket s3:DeleteBucketPolicy s3:GetBucketOwnershipControls "
+    "s3:GetBucketPolicy s3:GetBucketPublicAccessBlock s3:GetBucketTagging s3:GetBucketVersioning "
+    "s3:GetEncryptionConfiguration s3:GetLifecycleConfiguration s3:ListBucket "
+    "s3:PutBucketOwnershipControls s3:PutBucketPolicy s3:PutBucketPublicAccessBlock "
+    "s3:PutBucketTagging s3:PutBucketVersioning s3:PutEncryptionConfiguration "
+    "s3:PutLifecycleConfiguration on "
+)
+_OWN_BUCKETS = "arn:${AWS::Partition}:s3:::4(-(2(/(AWS::StackId))))-*"
+_OWN_DOCUMENTS = "arn:${AWS::Partition}:s3:::docs4(-(2(/(AWS::StackId))))-*"
 
 GRANTS: Mapping[str, frozenset[str]] = {
     "ExecutionRole": _RUNTIME
@@ -170,6 +180,7 @@ GRANTS: Mapping[str, frozenset[str]] = {
     ),
     "TenantDataRole": frozenset(
         {
+            "Allow sts:AssumeRole on KnowledgeUpkeepRole.Arn",
             "Allow cloudformation:DescribeStacks on "
             "arn:${AWS::Partition}:cloudformation:${AWS::Region}:${AWS::AccountId}:"
             "stack/${Service}-${Stage}-tenant-*/*",
@@ -180,6 +191,27 @@ GRANTS: Mapping[str, frozenset[str]] = {
     ),
     "DataOperationsRole": frozenset(
         {
+            "Allow s3:DeleteObjectVersion s3:GetObject on DocumentsBucket.Arn "
+            "/tenants/${aws:PrincipalTag/TenantId}/* "
+            "arn:${AWS::Partition}:s3:::docs4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-????????????"
+            "/tenants/${!aws:PrincipalTag/TenantId}/* "
+            "if Null aws:PrincipalTag/TenantId false",
+            "Allow s3:DeleteObjectVersion s3:GetObject on DocumentsBucket.Arn "
+            "/tenants/${aws:PrincipalTag/TenantId}/* if Null aws:PrincipalTag/TenantId false",
+            "Allow s3:DeleteObjectVersion s3:GetObject on "
+            "arn:${AWS::Partition}:s3:::docs4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-????????????"
+            "/tenants/${!aws:PrincipalTag/TenantId}/* "
+            "if Null aws:PrincipalTag/TenantId false",
+            "Allow s3:ListBucketVersions on DocumentsBucket.Arn "
+            "arn:${AWS::Partition}:s3:::docs4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-???????????? "
+            "if Null aws:PrincipalTag/TenantId false if StringLike s3:prefix "
+            "tenants/${aws:PrincipalTag/TenantId}/*",
+            "Allow s3:ListBucketVersions on DocumentsBucket.Arn if Null aws:PrincipalTag/TenantId false if "
+            "StringLike s3:prefix tenants/${aws:PrincipalTag/TenantId}/*",
+            "Allow s3:ListBucketVersions on "
+            "arn:${AWS::Partition}:s3:::docs4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-???????????? "
+            "if Null aws:PrincipalTag/TenantId false if StringLike s3:prefix "
+            "tenants/${aws:PrincipalTag/TenantId}/*",
             "Allow bedrock-agentcore:DeleteEvent bedrock-agentcore:ListEvents bedrock-agentcore:ListSessions "
             "on Memory.MemoryArn if Null aws:PrincipalTag/TenantId false if StringLike "
             "bedrock-agentcore:actorId ${aws:PrincipalTag/TenantId}:*",
@@ -288,6 +320,18 @@ GRANTS: Mapping[str, frozenset[str]] = {
     ),
     "StackRole": frozenset(
         {
+            "Allow bedrock:CreateDataSource bedrock:DeleteDataSource bedrock:DeleteKnowledgeBase "
+            "bedrock:GetDataSource bedrock:GetKnowledgeBase bedrock:ListTagsForResource bedrock:TagResource "
+            "bedrock:UntagResource bedrock:UpdateDataSource bedrock:UpdateKnowledgeBase on "
+            "arn:${AWS::Partition}:bedrock:${AWS::Region}:${AWS::AccountId}:knowledge-base/*",
+            "Allow bedrock:CreateKnowledgeBase on *",
+            "Allow iam:PassRole on "
+            "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/* if StringEquals "
+            "iam:PassedToService bedrock.amazonaws.com",
+            "Allow s3vectors:CreateIndex s3vectors:CreateVectorBucket s3vectors:DeleteIndex "
+            "s3vectors:DeleteVectorBucket s3vectors:GetIndex s3vectors:GetVectorBucket "
+            "s3vectors:ListTagsForResource s3vectors:TagResource s3vectors:UntagResource on "
+            "arn:${AWS::Partition}:s3vectors:${AWS::Region}:${AWS::AccountId}:bucket/4(-(2(/(AWS::StackId))))-*",
             "Allow bedrock-agentcore:CreateAgentRuntime bedrock-agentcore:CreateAgentRuntimeEndpoint "
             "bedrock-agentcore:CreateWorkloadIdentity bedrock-agentcore:DeleteAgentRuntime "
             "bedrock-agentcore:DeleteAgentRuntimeEndpoint bedrock-agentcore:DeleteWorkloadIdentity "
@@ -317,12 +361,9 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow iam:PassRole on "
             "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/* if StringEquals "
             "iam:PassedToService bedrock-agentcore.amazonaws.com",
-            "Allow s3:CreateBucket s3:DeleteBucket s3:DeleteBucketPolicy s3:GetBucketOwnershipControls "
-            "s3:GetBucketPolicy s3:GetBucketPublicAccessBlock s3:GetBucketTagging s3:GetBucketVersioning "
-            "s3:GetEncryptionConfiguration s3:GetLifecycleConfiguration s3:ListBucket "
-            "s3:PutBucketOwnershipControls s3:PutBucketPolicy s3:PutBucketPublicAccessBlock "
-            "s3:PutBucketTagging s3:PutBucketVersioning s3:PutEncryptionConfiguration "
-            "s3:PutLifecycleConfiguration on arn:${AWS::Partition}:s3:::4(-(2(/(AWS::StackId))))-*",
+            _KEEP_BUCKETS + _OWN_BUCKETS,
+            _KEEP_BUCKETS + _OWN_DOCUMENTS,
+            f"{_KEEP_BUCKETS}{_OWN_BUCKETS} {_OWN_DOCUMENTS}",
             "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey}",
             # Where tenants have pools of their own: pools of this stage's tenants, and what makes their tokens.
             "Allow cognito-idp:CreateUserPool cognito-idp:TagResource on * if Null aws:RequestTag/TenantId false "
@@ -346,6 +387,39 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey} "
             "arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",
             "trusts cloudformation.amazonaws.com: sts:AssumeRole",
+        }
+    ),
+    # Its tenant comes from a token that the function verifies: IAM can't hold any of these calls to one.
+    "KnowledgeRole": frozenset(
+        {
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+            "Allow bedrock:DeleteKnowledgeBaseDocuments bedrock:GetKnowledgeBaseDocuments "
+            "bedrock:IngestKnowledgeBaseDocuments bedrock:Retrieve bedrock:StartIngestionJob "
+            "on KnowledgeBase.KnowledgeBaseArn",
+        }
+    ),
+    # Nothing holds these to a tenant but the code that calls them.
+    "KnowledgeUpkeepRole": frozenset(
+        {
+            "Allow bedrock:DeleteKnowledgeBaseDocuments bedrock:GetKnowledgeBaseDocuments "
+            "bedrock:ListKnowledgeBaseDocuments bedrock:Retrieve bedrock:StartIngestionJob on "
+            "KnowledgeBase.KnowledgeBaseArn",
+            "trusts TenantDataRole.Arn: sts:AssumeRole",
+        }
+    ),
+    # Of the shared knowledge base and of a tenant's own, which reads that tenant's documents alone.
+    "KnowledgeBaseRole": frozenset(
+        {
+            "trusts bedrock.amazonaws.com: sts:AssumeRole "
+            "if ArnLike aws:SourceArn arn:${AWS::Partition}:bedrock:${AWS::Region}:${AWS::AccountId}:knowledge-base/* "
+            "if StringEquals aws:SourceAccount AWS::AccountId",
+            "Allow bedrock:InvokeModel on "
+            "arn:${AWS::Partition}:bedrock:${AWS::Region}::foundation-model/amazon.titan-embed-text-v2:0",
+            "Allow s3vectors:DeleteVectors s3vectors:GetIndex s3vectors:GetVectors s3vectors:PutVectors "
+            "s3vectors:QueryVectors on KnowledgeIndex.IndexArn",
+            "Allow s3:GetObject on ${DocumentsBucket.Arn}/tenants/* if StringEquals aws:ResourceAccount AWS::AccountId",
+            "Allow s3:GetObject on DocumentsBucket.Arn /tenants/${TenantId}/* "
+            "if StringEquals aws:ResourceAccount AWS::AccountId",
         }
     ),
 }
@@ -416,6 +490,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         ],
         "VersioningConfiguration.Status": "Enabled",
     },
+    # One that reads a bucket takes metadata, and so the tenant, from files that whoever writes documents may write.
+    "AWS::Bedrock::DataSource": {"DataSourceConfiguration.Type": "CUSTOM"},
 }
 """What every resource of a type has: path of properties -> value, with references as `text` shows them.
 
@@ -447,7 +523,7 @@ AT_MOST: Mapping[str, Mapping[str, int]] = {
 _SESSION_SECONDS = 3600
 # Attached to nobody: a permissions boundary, which takes away and gives nothing.
 _BOUNDARY = ("AWS::IAM::ManagedPolicy", {"PolicyDocument"})
-_BOUNDED = EXECUTION.union(*ALLOWED.values())
+_BOUNDED = EXECUTION.union(KNOWLEDGE_SERVICE, *ALLOWED.values())
 # A copy, deleted for good when its tenant is, and never overwritten.
 _UNVERSIONED = ("ExportsBucket", "VersioningConfiguration.Status")
 _HERE = "tests/isolation/test_stacks.py"
@@ -819,6 +895,7 @@ WEAKER: Mapping[str, Sequence[tuple[str, Any]]] = {
         ("BucketEncryption", None),
         ("VersioningConfiguration.Status", "Suspended"),
     ),
+    "AWS::Bedrock::DataSource": (("DataSourceConfiguration.Type", "S3"),),
     "AWS::S3::BucketPolicy": (
         ("PolicyDocument.Statement.0.Effect", "Allow"),
         ("PolicyDocument.Statement.0.Condition", None),

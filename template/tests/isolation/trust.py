@@ -64,10 +64,21 @@ def attempts(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
     for attempt in on_tenant:
         yield documents.tenant, attempt
     yield from _on_data_operations(documents)
-    for role in (documents.execution, documents.vending, documents.stacks, *documents.others):
+    knowledge = documents.knowledge
+    for role in (
+        documents.execution,
+        documents.vending,
+        documents.stacks,
+        *documents.around_knowledge,
+        *documents.others,
+    ):
         if role is not None:
             for attempt in (_token(documents), *_strangers(documents)):
                 yield role, replace(attempt, tags={}, allowed=False)
+    if knowledge:
+        yield knowledge.service_role, _bedrock(documents, documents.account, allowed=True)
+        yield knowledge.service_role, _bedrock(documents, OTHER_ACCOUNT)
+        yield knowledge.service_role, _bedrock(documents, None)
     if documents.execution:
         yield documents.execution, _runtime(documents, documents.account, allowed=True)
         yield documents.execution, _runtime(documents, OTHER_ACCOUNT)
@@ -84,8 +95,10 @@ def _on_data_operations(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
     strangers = [attempt for attempt in _strangers(documents) if not _is_session_of(function, attempt)]
     for attempt in (as_tenant, *_altered_tags(as_tenant), replace(_token(documents), allowed=False), *strangers):
         yield documents.data, attempt
-    for attempt in (as_itself, replace(as_tenant, name="the data function with a tag", allowed=False), *strangers):
-        yield documents.upkeep, attempt
+    for role in (documents.upkeep, documents.knowledge_upkeep):
+        for attempt in (as_itself, replace(as_tenant, name="the data function with a tag", allowed=False), *strangers):
+            if role is not None:
+                yield role, attempt
     if documents.stacks:
         service = {"service": "cloudformation.amazonaws.com"}
         yield documents.stacks, Attempt("CloudFormation", "sts:AssumeRole", service, allowed=True)
@@ -186,7 +199,10 @@ def _strangers(documents: Documents) -> Iterator[Attempt]:
     """Everybody who holds AWS credentials or none, with the tags of a proper attempt."""
     roles = {
         "a session of the role itself": documents.tenant,
-        **{f"the role {role.name}": role for role in (*documents.others, *documents.tenants)},
+        **{
+            f"the role {role.name}": role
+            for role in (*documents.around_knowledge, *documents.others, *documents.tenants)
+        },
     }
     if documents.execution:
         roles["the shared runtime"] = documents.execution
@@ -219,18 +235,21 @@ def _strangers(documents: Documents) -> Iterator[Attempt]:
 
 
 def _runtime(documents: Documents, account: str | None, *, allowed: bool = False) -> Attempt:
-    source = (
-        {
-            "aws:SourceAccount": account,
-            "aws:SourceArn": f"arn:aws:bedrock-agentcore:{documents.region}:{account}:runtime/any",
-        }
-        if account
-        else {}
-    )
+    arn = f"arn:aws:bedrock-agentcore:{documents.region}:{account}:runtime/any"
+    return _service("bedrock-agentcore.amazonaws.com", account, arn, allowed=allowed)
+
+
+def _bedrock(documents: Documents, account: str | None, *, allowed: bool = False) -> Attempt:
+    arn = f"arn:aws:bedrock:{documents.region}:{account}:knowledge-base/ANY0000000"
+    return _service("bedrock.amazonaws.com", account, arn, allowed=allowed)
+
+
+def _service(service: str, account: str | None, source_arn: str, *, allowed: bool) -> Attempt:
+    source = {"aws:SourceAccount": account, "aws:SourceArn": source_arn} if account else {}
     return Attempt(
-        f"AgentCore for {'account ' + account if account else 'nobody in particular'}",
+        f"{service} for {'account ' + account if account else 'nobody in particular'}",
         "sts:AssumeRole",
-        {"service": "bedrock-agentcore.amazonaws.com"},
+        {"service": service},
         {},
         source,
         allowed,

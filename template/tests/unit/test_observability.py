@@ -127,11 +127,15 @@ def wrong_with(query: str, fields: dict[str, set[str]]) -> str | None:
 
 
 def test_every_alarm_watches_a_metric_that_there_is() -> None:
-    known = emitted() | OF_AWS
+    filters = [
+        resource["Properties"] for resource in RESOURCES.values() if resource["Type"] == "AWS::Logs::MetricFilter"
+    ]
+    made = [metric for properties in filters for metric in properties["MetricTransformations"]]
+    known = emitted() | OF_AWS | {(str(metric["MetricNamespace"]), metric["MetricName"], ()) for metric in made}
     for name, alarm in of_type("AWS::CloudWatch::Alarm"):
-        dimensions = tuple(dimension["Name"] for dimension in alarm["Dimensions"])
-        assert (alarm["Namespace"], alarm["MetricName"], dimensions) in known, name
-        for dimension in alarm["Dimensions"]:
+        dimensions = tuple(dimension["Name"] for dimension in alarm.get("Dimensions", []))
+        assert (str(alarm["Namespace"]), alarm["MetricName"], dimensions) in known, name
+        for dimension in alarm.get("Dimensions", []):
             reference = dimension["Value"].get("Ref") or dimension["Value"]["Fn::GetAtt"][0]
             assert reference in {*RESOURCES, *TEMPLATE["Parameters"]}
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ from saas_agent.tenancy.placement import load_placement
 Command = Callable[[argparse.Namespace, Connection], None]
 
 DEFAULT_STAGE = "dev"
+
+# Components that bring commands of their own, and the module that has them.
+_COMPONENTS = {"knowledge_base": "saas_agent.control_plane.ingestion"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -568,6 +572,9 @@ def _parser() -> argparse.ArgumentParser:
     for monthly in (usage, drawn, compared):
         monthly.add_argument("--month", metavar="YYYY-MM", help="default: this month, in UTC")
     add("redrive", _redrive, "Count the usage whose delivery failed; safe to repeat.")
+    for component, module in _COMPONENTS.items():
+        if component in load_placement().components:
+            import_module(module).add_commands(add)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""A tenant's files in the bucket, for the workflow."""
+"""A tenant's files in a bucket, for the workflow."""
 
 import json
 from typing import Any
@@ -9,10 +9,9 @@ from saas_agent.control_plane.data import Exported, Folder, Page, Store, delete_
 class BucketFiles(Store):
     """Every version of every object below `tenants/<id>/`. Exported are those that are the latest, under their keys."""
 
-    name = "files"
-
-    def __init__(self, client: Any, bucket: str, tenant_id: str) -> None:
-        """`client`: a boto3 S3 client with the tenant's credentials."""
+    def __init__(self, client: Any, bucket: str, tenant_id: str, name: str = "files") -> None:
+        """`client`: a boto3 S3 client with the tenant's credentials. `name`: what the bucket's objects are called."""
+        self.name = name
         self._client = client
         self._bucket = bucket
         self._prefix = f"tenants/{tenant_id}/"
@@ -28,7 +27,7 @@ class BucketFiles(Store):
         latest = [version for version in page.items if version["IsLatest"] and "Size" in version]
         return [
             folder.copy(
-                f"files/{version['Key'].removeprefix(self._prefix)}",
+                f"{self.name}/{version['Key'].removeprefix(self._prefix)}",
                 {"Bucket": self._bucket, "Key": version["Key"]},
                 version["Size"],
             )

@@ -11,16 +11,14 @@ from functools import cache
 from typing import Any
 
 import boto3
-import jwt
 from botocore.exceptions import ClientError
 
 from saas_agent.control_plane.registry import Registry, TenantRecord
-from saas_agent.control_plane.user_pools import UserPools
+from saas_agent.control_plane.user_pools import Issuers, UserPools
 from saas_agent.control_plane.users import User, Users
 from saas_agent.errors import INVALID_TOKEN, Refused
 from saas_agent.functions.users import Desk, Handler, kept_tenant, require_active, users_handler
 from saas_agent.settings import required
-from saas_agent.tenancy.tenant import valid_tenant_id
 from saas_agent.tenancy.token import FetchKeys, TokenVerifier, VerifiedToken
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
 
@@ -40,24 +38,15 @@ def create(
     hub_pool = environ.get("HUB_POOL_ID")
     hub = TokenVerifier(required(environ, "ISSUER"), required(environ, "CLIENT_ID"), fetch_keys) if hub_pool else None
 
-    @cache
-    def verifier_of(issuer: str, client_id: str) -> TokenVerifier:
-        return TokenVerifier(issuer, client_id, fetch_keys)
+    issuers = Issuers(registry, hub, fetch_keys)
 
     class OwnPools:
         """A pool for each tenant, opened in a session of the tenant's."""
 
         def for_user(self, raw: str) -> tuple[Desk, VerifiedToken]:
             """For whoever has this token."""
-            tenant = registry.get(_named_tenant(raw))
-            resources = tenant.resources if tenant is not None else {}
-            own = "Issuer" in resources
-            verifier = verifier_of(resources["Issuer"], resources["ClientId"]) if own else hub
-            if tenant is None or verifier is None or "UserPoolId" not in resources:
-                raise Refused(INVALID_TOKEN, "the registry has no user pool for the tenant")
-            caller = verifier.access_token(raw)
-            if caller.tenant.tenant_id != tenant.tenant_id:
-                raise Refused(INVALID_TOKEN, "the token is of another tenant than it names")
+            caller, tenant = issuers.verify(raw)
+            own = "Issuer" in tenant.resources
             # Not before the token is verified: nobody else is told which tenants there are.
             require_active(tenant)
             provider, _, name = ("", "", caller.username) if own else caller.username.partition("_")
@@ -84,17 +73,6 @@ def create(
                 raise
 
     return users_handler(OwnPools())
-
-
-def _named_tenant(raw: str) -> str:
-    """The tenant that a token names, before it is verified: it says which issuer may verify it, and nothing else."""
-    try:
-        tenant_id = jwt.decode(raw, options={"verify_signature": False}).get("tenant_id")
-    except jwt.PyJWTError:
-        raise Refused(INVALID_TOKEN, "the token can't be read") from None
-    if not isinstance(tenant_id, str) or not valid_tenant_id(tenant_id):
-        raise Refused(INVALID_TOKEN, "the token names no tenant")
-    return tenant_id
 
 
 @cache

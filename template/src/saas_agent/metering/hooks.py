@@ -1,7 +1,8 @@
 """The meter's places: in the Strands agent loop, and around the clients of the services that are billed by call."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +107,9 @@ class _MeteredSession:
         operations = OPERATIONS.get(service_name)
         return client if operations is None else _MeteredClient(client, operations, self._usage)
 
+    def retrieval(self, name: str) -> AbstractContextManager[None]:
+        return _counted(self._usage, "retrieval", name)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
@@ -122,16 +126,21 @@ class _MeteredClient:
 
     def _metered(self, call: Callable[..., Any], kind: OperationKind, name: str) -> Callable[..., Any]:
         def counted(*arguments: Any, **parameters: Any) -> Any:
-            began, failed = time.monotonic(), True
-            try:
-                answer = call(*arguments, **parameters)
-                failed = False
-                return answer
-            finally:
-                milliseconds = round((time.monotonic() - began) * 1000)
-                self._usage.operation(kind, name, failed=failed, latency_ms=milliseconds)
+            with _counted(self._usage, kind, name):
+                return call(*arguments, **parameters)
 
         return counted
+
+
+@contextmanager
+def _counted(usage: Usage, kind: OperationKind, name: str) -> Iterator[None]:
+    began, failed = time.monotonic(), True
+    try:
+        yield
+        failed = False
+    finally:
+        milliseconds = round((time.monotonic() - began) * 1000)
+        usage.operation(kind, name, failed=failed, latency_ms=milliseconds)
 
 
 def _tokens(usage: Any) -> Tokens | None:

@@ -7,9 +7,24 @@ from botocore.exceptions import ClientError
 
 from saas_agent.tenancy.access import TenantAccess, seen_when_denied
 
-_MAX_NAME = 512  # characters; with the prefix well under S3's 1,024 bytes
+_MAX_NAME = 512  # bytes; with the prefix well under S3's 1,024
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 _LINK_SECONDS = 300
+
+
+def tenant_prefix(tenant_id: str) -> str:
+    """What every key of the tenant begins with."""
+    return f"tenants/{tenant_id}/"
+
+
+def tenant_key(tenant_id: str, name: str) -> str:
+    """The key of a tenant's file; ValueError for a name that is no relative path."""
+    if not isinstance(name, str) or not name or len(name.encode()) > _MAX_NAME or _FORBIDDEN.search(name):
+        raise ValueError(f"the file name is malformed; expected a relative path of at most {_MAX_NAME} bytes")
+    # S3 takes "..", but what reads its keys later (a browser, a download to disk) may resolve it.
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError("the file name has an empty part, '.' or '..'; expected a path such as reports/2026.pdf")
+    return tenant_prefix(tenant_id) + name
 
 
 class Files:
@@ -23,7 +38,7 @@ class Files:
         self._tenant = access.tenant
         self._client = access.client("s3")
         self._bucket = bucket
-        self._prefix = f"tenants/{access.tenant.tenant_id}/"
+        self._prefix = tenant_prefix(access.tenant.tenant_id)
 
     def put(self, name: str, content: bytes, *, content_type: str = "application/octet-stream") -> None:
         """Writes the file, over one of the same name."""
@@ -77,9 +92,4 @@ class Files:
         return link
 
     def _key(self, name: str) -> str:
-        if not isinstance(name, str) or not name or len(name) > _MAX_NAME or _FORBIDDEN.search(name):
-            raise ValueError(f"the file name is malformed; expected a relative path of at most {_MAX_NAME} characters")
-        # S3 takes "..", but what reads its keys later (a browser, a download to disk) may resolve it.
-        if any(part in ("", ".", "..") for part in name.split("/")):
-            raise ValueError("the file name has an empty part, '.' or '..'; expected a path such as reports/2026.pdf")
-        return self._prefix + name
+        return tenant_key(self._tenant.tenant_id, name)

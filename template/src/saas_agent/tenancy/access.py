@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -75,13 +75,22 @@ class TenantSession(boto3.Session):  # type: ignore[misc]  # boto3 ships no type
                 self._clients[service_name] = super().client(service_name, config=_CONFIGS.get(service_name, _CONFIG))
             return self._clients[service_name]
 
+    def retrieval(self, _name: str) -> AbstractContextManager[None]:
+        """Around a retrieval that a function makes for the tenant. A metered session counts it by this name."""
+        return nullcontext()
+
 
 @dataclass(frozen=True)
 class TenantAccess:
-    """The tenant together with its credentials. Every door is built from one of these; nothing else names a tenant."""
+    """The tenant together with its credentials. Every door is built from one of these; nothing else names a tenant.
+
+    token: the caller's access token, for functions of the platform that verify it themselves; empty, and so refused by
+    them, where it isn't at hand.
+    """
 
     tenant: TenantContext
     session: TenantSession = field(repr=False)
+    token: str = field(default="", repr=False)
 
     def client(self, service: str) -> Any:
         """A boto3 client that acts as this tenant."""

@@ -47,7 +47,7 @@ class TenantCredentials:
                 self._entries.move_to_end(key)
                 return entry[1]
         credentials = exchange(caller, headers)
-        access = TenantAccess(caller.tenant, TenantSession(credentials, self._region))
+        access = TenantAccess(caller.tenant, TenantSession(credentials, self._region), caller.raw)
         good_until = min(credentials.expiration.timestamp() - _MARGIN_SECONDS, caller.tenant.expires_at)
         with self._lock:
             self._entries[key] = (good_until, access)

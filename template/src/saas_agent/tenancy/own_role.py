@@ -35,7 +35,7 @@ class OwnRoles:
 
         def resource(component: str) -> str:
             variable = self.variables[component]
-            if self.placement.column(standing.tier.name, component) == "shared":
+            if self.placement.column(standing.tier.name, component.partition("/")[0]) == "shared":
                 return self.settings.resource(variable)
             return _required(own, variable)
 

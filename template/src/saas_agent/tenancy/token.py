@@ -42,7 +42,7 @@ def fetch_keys(issuer: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class VerifiedToken:
-    """A token that passed every check. `raw` is for STS alone; it is kept out of every repr.
+    """A token that passed every check. `raw` is for those that verify it themselves; it is kept out of every repr.
 
     username, groups: the user's name in the pool that issued an access token, and its groups there.
     """

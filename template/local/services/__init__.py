@@ -1,0 +1,13 @@
+"""AWS services that only some repositories need.
+
+`register(gate)` of a module here answers calls; `KINDS` are CloudFormation types, as in `local.resources`.
+"""
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+
+def found() -> list[ModuleType]:
+    """The services of this repository."""
+    return [import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
