@@ -47,7 +47,7 @@ clean: ## Remove what was built; .venv stays
 build/demo build/lock: $(INSTALLED)
 	@rm -rf $@
 	@echo 'Generating $@ from the default answers'
-	@$(VENV)/bin/copier copy --quiet --defaults --vcs-ref HEAD . $@
+	@$(VENV)/bin/copier copy --quiet --defaults --vcs-ref HEAD $(if $(filter build/lock,$@),--data analytics=athena_quicksight) . $@
 
 # uv doesn't read pip's configuration: the index and the certificates that this machine gave pip are handed on.
 FOR_UV := pip_says() { $(VENV)/bin/python -m pip config list | sed -nE "s/^(:env:|global|install)\.$$1='(.*)'/\2/p" | head -n 1; }; \

@@ -106,6 +106,7 @@ def test_the_questions_are_those_that_were_published() -> None:
         "dedicated_components": ["runtime"],
         "identity_layout": "shared_user_pool",
         "tenant_credentials": "web_identity",
+        "analytics": "cloudwatch",
         "ci": "github",
     }
     assert {key: question["default"] for key, question in questions().items()} == published
@@ -115,6 +116,7 @@ def test_the_questions_are_those_that_were_published() -> None:
     assert choices("dedicated_components") == ["runtime", "memory", "dynamodb", "s3", "knowledge_base"]
     assert choices("identity_layout") == ["shared_user_pool", "user_pool_per_tenant"]
     assert choices("tenant_credentials") == ["web_identity", "token_vending"]
+    assert choices("analytics") == ["cloudwatch", "athena_quicksight"]
     assert choices("ci") == ["github", "gitlab", "none"]
 
 

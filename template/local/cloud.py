@@ -18,6 +18,7 @@ from . import bedrock, cognito, dynamodb, memory, services, sts, subscriptions
 from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
 from .cognito_domains import Domains
+from .delivery_streams import DeliveryStreams
 from .environment import pointed_at
 from .event_bus import EventBuses
 from .formation import Formation
@@ -69,6 +70,7 @@ class LocalCloud:
         self._roles = ServiceRoles(self._gate)
         self._functions = Functions(ACCOUNT, region, self._roles, self.keys)
         self._machines = StateMachines(ACCOUNT, region, self._roles)
+        self._streams = DeliveryStreams(ACCOUNT, region, self._roles)
         self._apis = ApiGateway(ACCOUNT, region, self._functions, self._gate.authorizer)
         self.buses = EventBuses(ACCOUNT, region)
         self._front = self._make_front() if agent else None
@@ -91,6 +93,7 @@ class LocalCloud:
             self._functions.register(self._gate)
             self._apis.register(self._gate)
             self._machines.register(self._gate)
+            self._streams.register(self._gate)
             self.buses.register(self._gate)
             self._formation.register(self._gate)
             starting.enter_context(dynamodb.install())

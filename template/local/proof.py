@@ -239,7 +239,7 @@ def run_attacks(
         access = None
     registry = stage.outputs["RegistryTable"]
     canaries = [victim.canary for victim in victims]
-    ledger = _ledger_role(stage) if decisions is not None else ""
+    metering = _metering_roles(stage) if decisions is not None else ()
     for found, victim in attacks_on(victims, local=decisions is not None):
         arena = Arena(stage, attacker, victim, access)
         if (found.tool is not None and found.tool not in arena.tools) or not found.when(arena):
@@ -251,7 +251,11 @@ def run_attacks(
             continue
         if decisions is not None:
             # Meanwhile the ledger counts what earlier requests used, of any tenant.
-            made = [decision for decision in decisions.since(position) if ledger not in decision.principal]
+            made = [
+                decision
+                for decision in decisions.since(position)
+                if not any(role in decision.principal for role in metering)
+            ]
             judgement = judge(
                 found.kind, attacker.name, made, came_back, canaries, registry, stage.owner_of, found.area
             )
@@ -260,11 +264,12 @@ def run_attacks(
         yield Outcome(found, attacker.name, victim.name, judgement)
 
 
-def _ledger_role(stage: Stage) -> str:
-    """What the ARN of every session of the ledger's role holds, and of no other."""
+def _metering_roles(stage: Stage) -> list[str]:
+    """What the ARNs of sessions of the ledger's role, and of its stream's, hold, and those of no other."""
     functions = stage.session.client("lambda")
     function = functions.get_function_configuration(FunctionName=stage.outputs["LedgerFunctionArn"])
-    return f":assumed-role/{function['Role'].rpartition('/')[2]}/"
+    arns = [function["Role"], stage.outputs.get("UsageStreamRoleArn")]
+    return [f":assumed-role/{arn.rpartition('/')[2]}/" for arn in arns if arn]
 
 
 def attempt(found: Attack, arena: Arena) -> tuple[str, bool | None]:

@@ -112,6 +112,11 @@ def _state_machine(params: Mapping[str, Any], place: str) -> list[str]:
     return [str(params.get("executionArn") or params.get("stateMachineArn") or "*")]
 
 
+def _stream(params: Mapping[str, Any], place: str) -> list[str]:
+    name = params.get("DeliveryStreamName")
+    return [f"arn:aws:firehose:{place}:deliverystream/{name}"] if name else ["*"]
+
+
 def _queue(params: Mapping[str, Any], place: str) -> list[str]:
     url = params.get("QueueUrl")
     return [f"arn:aws:sqs:{place}:{url.rpartition('/')[2]}"] if url else ["*"]
@@ -120,6 +125,7 @@ def _queue(params: Mapping[str, Any], place: str) -> list[str]:
 _RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
     "cognito-idp": _user_pool,
     "events": lambda params, place: _event_buses(params, place) or ["*"],
+    "firehose": _stream,
     "lambda": _function,
     "logs": _log_stream,
     "s3vectors": _vector_index,

@@ -14,14 +14,21 @@ from .cognito import UserPool, UserPoolClient, UserPoolDomain, UserPoolGroup, Us
 from .functions import Function, Permission
 from .iam import ManagedPolicy, OidcProvider, Role, RolePolicy
 from .kind import Kind, Place, Properties, Resource
-from .storage import Bucket, DynamoTable, LogGroup, Queue
+from .storage import Bucket, DeliveryStream, DynamoTable, LogGroup, Queue
 from .workflow import EventBus, StateMachine
 
+_NO_ATHENA = "there is no Athena on one machine: the same SQL runs in DuckDB (local/analytics.py)"
+_NO_QUICKSIGHT = "there is no QuickSight on one machine; the local report stands in"
 INERT = {
+    "AWS::Athena::WorkGroup": _NO_ATHENA,
+    "AWS::Glue::Database": _NO_ATHENA,
+    "AWS::Glue::Table": _NO_ATHENA,
+    **dict.fromkeys((f"AWS::QuickSight::{kind}" for kind in ("Dashboard", "DataSet", "DataSource")), _NO_QUICKSIGHT),
     "AWS::S3::BucketPolicy": ("its statements deny plain HTTP, and the local cloud has no HTTPS; IAM policies decide"),
     "AWS::CloudWatch::Alarm": "nobody is alarmed on one machine",
     "AWS::CloudWatch::Dashboard": "there is no console to show it; the local report stands in",
     "AWS::Lambda::EventInvokeConfig": "failed events are tried twice more, as where nothing is configured",
+    "AWS::Logs::LogStream": "a log stream is there as soon as something is written to it",
     "AWS::Logs::MetricFilter": "metrics are read from the log lines themselves",
     "AWS::Logs::QueryDefinition": "there is no console to run it in",
 }
@@ -58,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
     "AWS::IAM::OIDCProvider": OidcProvider(),
     "AWS::IAM::Policy": RolePolicy(),
     "AWS::IAM::Role": Role(),
+    "AWS::KinesisFirehose::DeliveryStream": DeliveryStream(),
     "AWS::Lambda::Function": Function(),
     "AWS::Lambda::Permission": Permission(),
     "AWS::Logs::LogGroup": LogGroup(),

@@ -130,6 +130,40 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow dynamodb:BatchGetItem dynamodb:GetItem dynamodb:PutItem dynamodb:UpdateItem on LedgerTable.Arn",
             "Allow events:PutEvents on arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default",
             "Allow sqs:SendMessage on LedgerDeadLetters.Arn",
+            "Allow firehose:PutRecordBatch on UsageStream.Arn",
+        }
+    ),
+    # It writes what all tenants used, and reads none of it.
+    "UsageStreamRole": frozenset(
+        {
+            "Allow glue:GetTable glue:GetTableVersion glue:GetTableVersions on "
+            "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:catalog "
+            "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:database/${AnalyticsDatabase} "
+            "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:table/${AnalyticsDatabase}/usage_records",
+            "Allow logs:PutLogEvents on UsageStreamLogs.Arn",
+            "Allow s3:AbortMultipartUpload s3:PutObject on ${AnalyticsBucket.Arn}/usage/* "
+            "${AnalyticsBucket.Arn}/errors/*",
+            "Allow s3:GetBucketLocation s3:ListBucketMultipartUploads on AnalyticsBucket.Arn",
+            "trusts firehose.amazonaws.com: sts:AssumeRole if StringEquals aws:SourceAccount AWS::AccountId",
+        }
+    ),
+    # Of operators alone: QuickSight takes it, for whom the parameter QuickSightPrincipalArn names.
+    "AnalystsRole": frozenset(
+        {
+            "Allow athena:BatchGetQueryExecution athena:GetQueryExecution athena:GetQueryResults "
+            "athena:GetQueryResultsStream athena:GetWorkGroup athena:StartQueryExecution "
+            "athena:StopQueryExecution on "
+            "arn:${AWS::Partition}:athena:${AWS::Region}:${AWS::AccountId}:workgroup/${AnalyticsWorkGroup}",
+            "Allow glue:GetDatabase glue:GetDatabases glue:GetPartitions glue:GetTable glue:GetTables on "
+            "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:catalog "
+            "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:database/${AnalyticsDatabase} "
+            "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:table/${AnalyticsDatabase}/*",
+            "Allow s3:AbortMultipartUpload s3:GetObject s3:ListMultipartUploadParts s3:PutObject on "
+            "${AnalyticsBucket.Arn}/results/*",
+            "Allow s3:GetBucketLocation on AnalyticsBucket.Arn",
+            "Allow s3:GetObject on ${AnalyticsBucket.Arn}/usage/*",
+            "Allow s3:ListBucket on AnalyticsBucket.Arn if StringLike s3:prefix usage/* results/*",
+            "trusts quicksight.amazonaws.com: sts:AssumeRole if StringEquals aws:SourceAccount AWS::AccountId",
         }
     ),
     "AdminApiRole": frozenset(

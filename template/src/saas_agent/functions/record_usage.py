@@ -22,7 +22,17 @@ from typing import Any
 import boto3
 
 from saas_agent.metering.budgets import BudgetWatch
-from saas_agent.metering.ledger import EARLIEST, LATEST, Entry, LedgerWriter, Tally, entry_of, rejected, told_nothing
+from saas_agent.metering.ledger import (
+    EARLIEST,
+    LATEST,
+    REJECTED,
+    Entry,
+    LedgerWriter,
+    Tally,
+    entry_of,
+    rejected,
+    told_nothing,
+)
 from saas_agent.metering.record import NewerSchema, Record, RecordError, emf, looks_like_usage, read
 from saas_agent.metering.subscription import tenant_of
 from saas_agent.metering.usage import utc_now, write_stdout
@@ -67,8 +77,13 @@ def create(
     session: boto3.Session,
     write: Callable[[str], object] = write_stdout,
     clock: Callable[[], datetime] = utc_now,
+    also: Callable[[list[Record]], object] | None = None,
 ) -> Handler:
-    """The handler for this environment: LEDGER_TABLE, SERVICE, STAGE; ConfigurationError where one is missing."""
+    """The handler for this environment: LEDGER_TABLE, SERVICE, STAGE; ConfigurationError where one is missing.
+
+    also: is told, after each batch, those of its records that are in the ledger, counted now or before. It may be told
+    a record more than once; what it raises has the whole batch delivered again.
+    """
     writer = LedgerWriter(session.client("dynamodb"), required(environ, "LEDGER_TABLE"))
     origin = (required(environ, "SERVICE"), required(environ, "STAGE"))
     budgets = BudgetWatch(
@@ -83,7 +98,7 @@ def create(
         message = _message(event)
         now, tenant = clock(), tenant_of(message.get("subscriptionFilters", []))
         entries: list[Entry] = []
-        records: dict[str, Record] = {}
+        records: dict[tuple[str, str], Record] = {}
         reasons: Counter[str] = Counter()
         newer = 0
         for line in _lines(message):
@@ -96,13 +111,17 @@ def create(
                 entries.append(rejected(line.id, line.at, error.reason))
             else:
                 entries.append(entry := entry_of(record, line.text))
-                records[entry.key] = record
+                records[entry.key, entry.digest] = record
         tally = writer.record(entries)
-        counted = [records[entry.key] for entry in tally.recorded if entry.key in records]
+        counted = [records[entry.key, entry.digest] for entry in tally.recorded if entry.sums[0].pk != REJECTED]
         for text in _told(origin, tally, counted, reasons, now):
             write(text + "\n")
         # Of all that came: an event that failed here comes again, and then everything in it is counted already.
+        for entry in tally.conflicting:
+            records.pop((entry.key, entry.digest), None)
         budgets.look(records.values())
+        if also is not None:
+            also(list(records.values()))
         if newer:
             raise _NotYet(f"{newer} records are of a newer schema; deploy the functions, then run `tenants redrive`")
         return {"counted": len(counted), "duplicates": tally.duplicates, "rejected": reasons.total()}
@@ -147,7 +166,7 @@ def _told(
     values = {
         "RecordsCounted": len(counted),
         "RecordsDuplicate": tally.duplicates,
-        "RecordsConflicting": tally.conflicting,
+        "RecordsConflicting": len(tally.conflicting),
         "RecordsRejected": reasons.total(),
         "RecordsUnpriced": sum(record.cost.amount is None and not told_nothing(record) for record in counted),
         "RecordsUntold": sum(map(told_nothing, counted)),

@@ -30,6 +30,9 @@ from saas_agent.metering.record import OK, Kind, Record, plain
 NOBODY = "-"
 """Stands for the tenant of an invocation that was refused before its tenant was known; no tenant id is like it."""
 
+REJECTED = "REJECTED"
+"""The partition of what was no good, by day and reason."""
+
 KEPT_DAYS = 90
 """How long a record's own item is kept. Older copies than LATEST are refused, so none outlives it."""
 
@@ -75,12 +78,12 @@ class Entry:
 class Tally:
     """What became of the entries of a batch.
 
-    conflicting: another content came under an id that is counted already; the first one stands.
+    conflicting: those that came with another content under an id that is counted already; the first one stands.
     """
 
     recorded: list[Entry] = field(default_factory=list)
     duplicates: int = 0
-    conflicting: int = 0
+    conflicting: list[Entry] = field(default_factory=list)
 
 
 def entry_of(record: Record, line: str) -> Entry:
@@ -104,7 +107,7 @@ def entry_of(record: Record, line: str) -> Entry:
 def rejected(event_id: str, at: datetime, reason: str) -> Entry:
     """How a line is counted that is no good. event_id: the log's own, by which a copy is recognised."""
     day = at.astimezone(UTC).date().isoformat()
-    row = Sum("REJECTED", f"{day}#{reason}", {"day": day, "reason": reason}, {"lines": 1})
+    row = Sum(REJECTED, f"{day}#{reason}", {"day": day, "reason": reason}, {"lines": 1})
     return Entry(f"RECORD#log-{event_id}", "", (row,))
 
 
@@ -249,7 +252,7 @@ class LedgerWriter:
         if digest == entry.digest:
             tally.duplicates += 1
         else:
-            tally.conflicting += 1
+            tally.conflicting.append(entry)
 
 
 def _who(entry: Entry) -> set[tuple[str, str]]:
@@ -354,7 +357,7 @@ class LedgerReader:
     def rejected(self, month: str) -> dict[str, int]:
         """Lines of the month that were no good: how many, by reason."""
         counts: dict[str, int] = {}
-        for item in self._query("REJECTED", f"{month}-"):
+        for item in self._query(REJECTED, f"{month}-"):
             reason = item["reason"]["S"]
             counts[reason] = counts.get(reason, 0) + int(item["lines"]["N"])
         return counts
