@@ -44,10 +44,12 @@ clean: ## Remove what was built; .venv stays
 
 # Rendered afresh each time: an edit of the template shows in the next demo.
 .PHONY: build/demo build/lock
+# What is pinned is one list for all variants: that of the one which needs most.
+build/lock: ANSWERS = --data gateway=yes --data analytics=athena_quicksight
 build/demo build/lock: $(INSTALLED)
 	@rm -rf $@
-	@echo 'Generating $@ from the default answers'
-	@$(VENV)/bin/copier copy --quiet --defaults --vcs-ref HEAD $(if $(filter build/lock,$@),--data analytics=athena_quicksight) . $@
+	@echo 'Generating $@ from the default answers $(ANSWERS)'
+	@$(VENV)/bin/copier copy --quiet --defaults $(ANSWERS) --vcs-ref HEAD . $@
 
 # uv doesn't read pip's configuration: the index and the certificates that this machine gave pip are handed on.
 FOR_UV := pip_says() { $(VENV)/bin/python -m pip config list | sed -nE "s/^(:env:|global|install)\.$$1='(.*)'/\2/p" | head -n 1; }; \

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.releases import tagged_clone
 from tests.rendering import copy
 
-from . import archives, copying, metering, onboarding, requests, starting, updating
+from . import archives, copying, gateway, metering, onboarding, requests, starting, updating
 from .measure import Row, table
 
 
@@ -29,6 +29,7 @@ def main() -> int:
             "onboarding": lambda: onboarding.measure(template, rendered, scratch),
             "updating": lambda: updating.measure(template, scratch),
             "metering": lambda: metering.measure(rendered),
+            "gateway": lambda: gateway.measure(template, scratch),
         }
         parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
         parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all when none is named")

@@ -58,8 +58,10 @@ def questions() -> dict[str, dict[str, Any]]:
     return {key: question for key, question in document.items() if not key.startswith("_")}
 
 
-def choices(key: str) -> list[str]:
-    """The values that a question with choices offers."""
+def choices(key: str) -> list[Any]:
+    """The values that a question with choices offers; no and yes, where it is one of these."""
+    if questions()[key]["type"] == "bool":
+        return [False, True]
     offered = questions()[key]["choices"]
     return list(offered.values() if isinstance(offered, dict) else offered)
 
@@ -111,8 +113,8 @@ def whole(variant: Variant) -> dict[str, Any]:
 
 
 def choice_keys() -> list[str]:
-    """The keys of the questions that offer choices, in order."""
-    return [key for key, question in questions().items() if "choices" in question]
+    """The keys of the questions that offer choices, or yes and no, in order."""
+    return [key for key, question in questions().items() if "choices" in question or question["type"] == "bool"]
 
 
 def answers_to(key: str) -> list[Any]:
@@ -165,6 +167,8 @@ def table() -> str:
 def _cell(answer: Any) -> str:
     if answer is None:
         return ""
+    if isinstance(answer, bool):
+        return "yes" if answer else "no"
     return f"`{answer}`" if isinstance(answer, str) else ", ".join(f"`{each}`" for each in answer) or "none"
 
 

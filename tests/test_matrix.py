@@ -101,6 +101,7 @@ def test_the_questions_are_those_that_were_published() -> None:
         "project_slug": questions()["project_slug"]["default"],
         "aws_region": "us-east-1",
         "storage": ["dynamodb", "s3"],
+        "gateway": False,
         "deployment_model": "pool",
         "dedicated_tiers": ["premium"],
         "dedicated_components": ["runtime"],

@@ -21,10 +21,12 @@ TOOLS = {"cfn-lint", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
 
 # Nothing refers to these, and yet they act on what they refer to.
 ACT_BY_THEMSELVES = {
-    "AWS::Cognito::UserPoolGroup",
-    "AWS::Cognito::UserPoolIdentityProvider",
+    "AWS::BedrockAgentCore::GatewayTarget",
+    "AWS::BedrockAgentCore::Policy",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
+    "AWS::Cognito::UserPoolGroup",
+    "AWS::Cognito::UserPoolIdentityProvider",
     "AWS::Glue::Table",
     "AWS::IAM::Policy",
     "AWS::IAM::RolePolicy",

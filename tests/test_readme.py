@@ -191,6 +191,7 @@ SAID = {
     "foreign_passage": "src/saas_agent/storage/knowledge.py",
     "execution role is acme's own": "src/saas_agent/tenancy/runtime_role.py",
     "acme's own role and resources": "src/saas_agent/tenancy/own_role.py",
+    "AgentCore Gateway": "src/saas_agent/gateway.py",
 }
 DOCUMENTS = ("README.md", "AGENTS.md", "docs/isolation.md")
 

@@ -70,7 +70,10 @@ def licence(name: str) -> str:
 
 def test_licences_are_permissive() -> None:
     names = {
-        entry.name for path in (*PINNED[1:3], PINNED[5]) for entry in blocks(path) if entry.marker is None or entry.marker.evaluate()
+        entry.name
+        for path in (*PINNED[1:3], PINNED[5])
+        for entry in blocks(path)
+        if entry.marker is None or entry.marker.evaluate()
     }
     odd = {
         name: said for name in sorted(names) if COPYLEFT.search(said := licence(name)) or not PERMISSIVE.search(said)

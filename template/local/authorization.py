@@ -19,12 +19,14 @@ TENANT_TAG = "TenantId"
 """Session tag that carries the tenant."""
 
 PrincipalKind = Literal["operator", "role", "anonymous", "service"]
-Source = Literal["identity", "trust", "authorizer", "signature", "agent", "documents"]
+Source = Literal[
+    "identity", "trust", "authorizer", "signature", "agent", "documents", "interceptor", "gateway", "policy"
+]
 
 OWNERS = "local:Owners"
 """Where IAM isn't told whose documents a call is about: the tenants, as the documents themselves say; `*` for nobody's.
 
-It stands in decisions of the source `documents` alone, which follow the call's own; no policy ever sees it.
+It stands in decisions of the sources `documents` and `gateway` alone, which no policy ever sees.
 """
 
 

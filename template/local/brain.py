@@ -44,14 +44,14 @@ class OfflineBrain(Brain):
 class _Turn:
     """What is looked at: the last prompt, and what happened since.
 
-    tools: names of the offered ones. results: of tools called since the prompt. recent: texts of
-    all results of the conversation, newest first.
+    tools: names of the offered ones, by what they are called without their gateway's target. results:
+    of tools called since the prompt. recent: texts of all results of the conversation, newest first.
     """
 
     prompt: str
     earlier_prompts: Sequence[str]
     preferences: Sequence[str]
-    tools: Sequence[str]
+    tools: Mapping[str, str]
     results: Sequence[Mapping[str, Any]]
     recent: Sequence[str]
 
@@ -101,9 +101,10 @@ def _result_text(result: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _offered_tools(request: Request) -> list[str]:
+def _offered_tools(request: Request) -> dict[str, str]:
     tools = (request.get("toolConfig") or {}).get("tools", [])
-    return [tool["toolSpec"]["name"] for tool in tools if "toolSpec" in tool]
+    names = [tool["toolSpec"]["name"] for tool in tools if "toolSpec" in tool]
+    return {name.rpartition("___")[2]: name for name in names}
 
 
 def _preferences(text: str) -> list[str]:
@@ -130,13 +131,13 @@ def _token_limit(request: Request) -> int | None:
 def _next_tool_use(turn: _Turn) -> dict[str, Any] | None:
     """Name and input of the tool to call now; None when it is time to answer."""
     if turn.tools and "loop forever" in turn.prompt.lower():
-        name = "list_tickets" if "list_tickets" in turn.tools else turn.tools[0]
+        name = turn.tools.get("list_tickets") or next(iter(turn.tools.values()))
         return {"name": name, "input": {}}
     calls = [step for step in _steps(turn) if step.wish in turn.tools]
     if len(turn.results) >= len(calls):
         return None
     step = _with_ticket(calls[len(turn.results)], turn)
-    return {"name": step.wish, "input": dict(step.arguments)}
+    return {"name": turn.tools[step.wish], "input": dict(step.arguments)}
 
 
 def _steps(turn: _Turn) -> list[Step]:

@@ -4,6 +4,7 @@ The code that runs is the source tree's; what decides how it runs (handler, envi
 may invoke it) is what was deployed.
 """
 
+import base64
 import inspect
 import json
 import re
@@ -55,6 +56,13 @@ class InvocationRefused(Exception):
 
 
 @dataclass(frozen=True)
+class ClientContext:
+    """What the invoker says besides the event."""
+
+    custom: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Context:
     """Second argument of a handler, as far as Lambda documents it and handlers here may use it."""
 
@@ -63,6 +71,7 @@ class Context:
     memory_limit_in_mb: int
     function_version: str = "$LATEST"
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    client_context: ClientContext | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class Functions:
         """Answer Lambda's Invoke at the gate."""
         gate.handle("lambda", "Invoke", partial(self._answer, gate.authorizer))
 
-    def invoke(self, name_or_arn: str, event: Any) -> Any:
+    def invoke(self, name_or_arn: str, event: Any, client_context: ClientContext | None = None) -> Any:
         """What the function's handler returns for `event`; both pass through JSON, as on AWS.
 
         Raises:
@@ -98,7 +107,9 @@ class Functions:
             FunctionError: the handler raised, or can't be built.
         """
         function = self._find(name_or_arn)
-        context = Context(function.function_name, function.function_arn, function.memory_size)
+        context = Context(
+            function.function_name, function.function_arn, function.memory_size, client_context=client_context
+        )
         try:
             handler = self._handler(function)
             return json.loads(json.dumps(handler(json.loads(json.dumps(event)), context)))
@@ -234,7 +245,7 @@ class Functions:
             raise ServiceError("InvalidRequestContentException", "Could not parse request body into json") from None
         answer: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": "$LATEST"}
         try:
-            result = self.invoke(call.params["FunctionName"], event)
+            result = self.invoke(call.params["FunctionName"], event, _client_context(call.params.get("ClientContext")))
         except LookupError as error:
             raise ServiceError("ResourceNotFoundException", str(error), 404) from None
         except FunctionError as error:
@@ -245,3 +256,13 @@ class Functions:
             result = {"errorMessage": error.message, "errorType": error.error_type}
         answer["Payload"] = json.dumps(result).encode()
         return answer
+
+
+def _client_context(encoded: str | None) -> ClientContext | None:
+    if not encoded:
+        return None
+    try:
+        given = json.loads(base64.b64decode(encoded))
+    except ValueError:
+        raise ServiceError("InvalidRequestContentException", "Could not parse the client context") from None
+    return ClientContext(given.get("custom", {}) if isinstance(given, dict) else {})

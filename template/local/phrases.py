@@ -56,6 +56,10 @@ _COMMANDS = {
         \b(?:search|look\s+in(?:to)?|consult|what\s+do(?:es)?)\s+(?:(?:the|our|my|company's)\s+){0,2}
         (?:documents?|handbook|knowledge(?:\s+base)?)\b
         (?:\s+(?:say|for|about|on)\b){0,2}[\s:]*(?P<question>.+)$""",
+    "show_account": r"""
+        \b(?:show|see|give|what\s+is|what's)\b(?:\s+\S+){0,3}?\s+account\b""",
+    "list_conversations": r"""
+        \b(?:list|show|see|give|what|which|my|any)\b(?:\s+\S+){0,4}?\s+conversations\b""",
     "remember_preference": r"""
         \b(?:remember|note|keep\s+in\s+mind)\b(?!\s+(?:what|which|how|who)\b)
         (?:\s+that\b)?[\s:]*(?:my\s+preferences?\s*(?:is|are|:)\s*)?(?P<preference>.+)$""",

@@ -14,6 +14,7 @@ import boto3
 import jwt
 import urllib3
 from botocore.exceptions import ClientError
+from strands.tools.registry import ToolRegistry
 
 from local.managed_login import ManagedLogin, SignInRefused, at_loopback
 from saas_agent import wiring
@@ -264,8 +265,12 @@ class Stage:
         """The names of the tools that the agent has for this actor."""
         # Credentials that open nothing: tools are made, none is called.
         nothing = TenantSession(TemporaryCredentials("none", "none", "none", datetime.max), self.region)
-        place = Place(TenantAccess(actor.tenant, nothing), self.home(actor.name).resource)
-        return frozenset(tool.tool_name for tool in caller_tools(wiring.open_doors(place)))
+        place = Place(TenantAccess(actor.tenant, nothing, actor.tokens.access), self.home(actor.name).resource)
+        registry = ToolRegistry()
+        try:
+            return frozenset(registry.process_tools(caller_tools(wiring.open_doors(place))))
+        finally:
+            registry.cleanup()
 
     def operators_doors(self, actor: Actor) -> wiring.Doors:
         """Doors to the actor's data with the operator's credentials, where the tenant's own can't be had."""

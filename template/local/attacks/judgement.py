@@ -107,6 +107,8 @@ def _is_at(area: str, decision: Decision, registry: str) -> bool:
         return service == area
     if area == "knowledge_base":
         return decision.source == "documents"
+    if area == "gateway":
+        return decision.source == "gateway"
     return service not in ("bedrock-agentcore", "sts")
 
 
@@ -125,7 +127,7 @@ def owners(decision: Decision) -> frozenset[str]:
     A call on a data service that names no tenant counts as one on everybody's: an unknown call must not pass for safe.
     """
     service, _, operation = decision.action.partition(":")
-    if decision.source == "documents":
+    if decision.source in ("documents", "gateway"):
         return frozenset(_values(decision, OWNERS))
     if service == "bedrock" and ":knowledge-base/" in decision.resource:
         return frozenset()  # a decision of its own follows, and says whose documents the call was about

@@ -17,7 +17,7 @@ from saas_agent.metering.usage import Usage
 from saas_agent.settings import Settings
 from saas_agent.tenancy.access import TenantAccess, seen_when_denied
 from saas_agent.tenancy.tiers import Tier
-from saas_agent.toolbox import caller_tools
+from saas_agent.toolbox import caller_tools, tool_outages
 from saas_agent.wiring import Doors
 
 Event = dict[str, Any]
@@ -67,6 +67,7 @@ async def converse(
     access = doors.access
     token_guard = UntilTokenExpires(access.tenant.expires_at)
     session_manager = doors.memory.session_manager(session_id)
+    agent: Agent | None = None
     try:
         with seen_when_denied("conversation", access.tenant):
             agent = Agent(
@@ -83,6 +84,9 @@ async def converse(
                 },
                 callback_handler=None,
             )
+            for outage in tool_outages(doors):
+                usage.operation("tool_call", outage.name, failed=True)
+                agent.system_prompt = f"{agent.system_prompt}\n{outage.text}\n"
             limits: Limits = {"turns": tier.turns, "total_tokens": tier.total_tokens}
             async for event in agent.stream_async(prompt, limits=limits):
                 # Strands' own events carry its whole state; only these three ever leave.
@@ -105,6 +109,8 @@ async def converse(
             raise Refused(TOKEN_EXPIRED, "the token expired while the agent was running") from error
         raise
     finally:
+        if agent is not None:
+            agent.cleanup()
         session_manager.close()
 
 

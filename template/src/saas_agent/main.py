@@ -34,7 +34,7 @@ from saas_agent.tenancy.tiers import Tier
 logger = logging.getLogger(__name__)
 
 # What these libraries log quotes prompts, tools' input and the text of exceptions.
-_QUOTING = ("strands", "bedrock_agentcore.memory")
+_QUOTING = ("strands", "mcp", "bedrock_agentcore.memory")
 
 
 def answer(platform: wiring.Platform, payload: object, context: RequestContext) -> Iterator[Event]:

@@ -69,6 +69,8 @@ def test_a_tenants_stack_holds_what_is_dedicated_and_nothing_else(
 ) -> None:
     types = {
         "runtime": ["AWS::BedrockAgentCore::Runtime"],
+        # The last is the one that it works in.
+        "gateway": ["AWS::BedrockAgentCore::Gateway", "AWS::IAM::Role"],
         "memory": ["AWS::BedrockAgentCore::Memory"],
         "dynamodb": ["AWS::DynamoDB::Table"],
         "s3": ["AWS::S3::Bucket"],

@@ -269,7 +269,9 @@ class Faults:
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     found, invoke = Faults(), Functions.invoke
     monkeypatch.setattr(
-        Functions, "invoke", lambda functions, name, event: found.invoke(lambda *a: invoke(functions, *a), name, event)
+        Functions,
+        "invoke",
+        lambda functions, name, event, *more: found.invoke(lambda *a: invoke(functions, *a, *more), name, event),
     )
     return found
 

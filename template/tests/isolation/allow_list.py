@@ -131,6 +131,13 @@ STACKS = frozenset({"bedrock:UpdateDataSource", "s3:GetBucketPolicy", "s3:ListBu
 
 INVOKE = frozenset({"lambda:InvokeFunction"})
 
+GATEWAY = INVOKE | {
+    "bedrock-agentcore:AuthorizeAction",
+    "bedrock-agentcore:GetPolicyEngine",
+    "bedrock-agentcore:PartiallyAuthorizeActions",
+}
+"""What a tenant's own gateway may do, on which resources stands in `test_stacks.py`."""
+
 ASSUME_WITH_TOKEN = frozenset({"sts:AssumeRoleWithWebIdentity", "sts:TagSession"})
 ASSUME_WITH_TAGS = frozenset({"sts:AssumeRole", "sts:TagSession"})
 
@@ -313,8 +320,9 @@ def _trust(statement: Policy, documents: Documents) -> Iterator[str]:
     allowed = ASSUME_WITH_TAGS if documents.vending else ASSUME_WITH_TOKEN
     if documents.own_runtime:
         allowed = frozenset({"sts:AssumeRole"})
-        if statement.get("Principal") != {"Service": "bedrock-agentcore.amazonaws.com"}:
-            yield "somebody else than AgentCore is trusted"
+        trusted = [{"Service": service} for service in documents.own_services]
+        if statement.get("Principal") not in trusted:
+            yield "somebody else than AgentCore is trusted, or Lambda for the functions behind the own gateway"
     for action in as_list(statement.get("Action", "NotAction")):
         if action not in allowed:
             yield f"{action} is not in the allow-list"

@@ -23,6 +23,7 @@ _SOME_MEMORY = "t_none"
 
 TENANT_KEY = "aws:PrincipalTag/TenantId"
 OTHER_ACCOUNT = "999999999999"
+AGENTCORE, LAMBDA = "bedrock-agentcore.amazonaws.com", "lambda.amazonaws.com"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Documents:
             tells apart, or, where `tenant.tenant` is set, this one tenant's own.
         only_looks_up: whether it reads the registry and nothing else, since every tenant has a role of its own.
         own_runtime: whether it is the role that the tenant's own runtime runs in.
+        own_services: the services that run what is the tenant's own in it: its runtime, functions behind its gateway.
         tenants: the roles of other tenants, and the shared one where `tenant` is a tenant's own.
         execution: the role of the shared runtime, None where there is none.
         vending: the role of the credentials function, None where STS verifies the token.
@@ -89,6 +91,7 @@ class Documents:
     tenant: Role
     only_looks_up: bool
     own_runtime: bool
+    own_services: tuple[str, ...]
     tenants: tuple[Role, ...]
     execution: Role | None
     vending: Role | None
@@ -227,6 +230,7 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         tenant=tenant,
         only_looks_up=tier == LOOK_UP,
         own_runtime=home is not None and home.settings.tenant_id is not None,
+        own_services=(AGENTCORE, *([LAMBDA] if home is not None and "GatewayId" in home.own else [])),
         tenants=tuple(roles.pop(arn) for arn in tenants),
         execution=execution,
         vending=vending,

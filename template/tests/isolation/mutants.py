@@ -17,7 +17,7 @@ from typing import Any, Literal
 from local.iam import as_list
 
 from .allow_list import ASSUME_WITH_TAGS, component_of, tenant_statements
-from .documents import TENANT_KEY, Documents, Knowledge, Role, statements
+from .documents import LAMBDA, TENANT_KEY, Documents, Knowledge, Role, statements
 
 Statement = dict[str, Any]
 Seen = Literal["verdict", "text"]
@@ -269,10 +269,13 @@ def _trust_changes(statement: Statement, documents: Documents) -> Iterator[Chang
 
 
 def _trust_in_runtime(statement: Statement, documents: Documents) -> Iterator[Change]:
-    yield "any account's runtime", {key: value for key, value in statement.items() if key != "Condition"}, "verdict"
-    yield "anyone", {**statement, "Principal": "*"}, "text"
-    yield "sts:*", {**statement, "Action": "sts:*"}, "text"
-    yield "with session tags", {**statement, "Action": [*ASSUME_WITH_TAGS]}, "text"
+    who = statement["Principal"]["Service"]
+    # Lambda names no source that a condition could ask for.
+    if who != LAMBDA:
+        yield "any account's runtime", {key: value for key, value in statement.items() if key != "Condition"}, "verdict"
+    yield f"anyone for {who}", {**statement, "Principal": "*"}, "text"
+    yield f"sts:* for {who}", {**statement, "Action": "sts:*"}, "text"
+    yield f"with session tags for {who}", {**statement, "Action": [*ASSUME_WITH_TAGS]}, "text"
 
 
 def _further_principals(documents: Documents) -> Mapping[str, Any]:

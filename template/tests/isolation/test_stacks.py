@@ -17,7 +17,7 @@ from local.iam import as_list
 from local.stage import Stage
 from saas_agent.tenancy.placement import load_placement
 
-from .allow_list import ALLOWED, EXECUTION, KNOWLEDGE_SERVICE
+from .allow_list import ALLOWED, EXECUTION, GATEWAY, KNOWLEDGE_SERVICE
 
 Template = Mapping[str, Any]
 
@@ -87,7 +87,27 @@ GRANTS: Mapping[str, frozenset[str]] = {
     "ExecutionRole": _RUNTIME
     | {_runtime_log("_(-(${Service}-${Stage}))"), "Allow lambda:InvokeFunction on CredentialsFunction.Arn"},
     # Where its runtime is the tenant's own. What it may do as the tenant is for the allow-list and the matrix.
-    TENANT_ROLE: _RUNTIME | {_runtime_log("_(t _(-(TenantId)) 0(-(2(/(AWS::StackId)))))")},
+    TENANT_ROLE: _RUNTIME
+    | {
+        _runtime_log("_(t _(-(TenantId)) 0(-(2(/(AWS::StackId)))))"),
+        # And where the functions behind its gateway are.
+        "Allow logs:CreateLogStream logs:PutLogEvents on GatewayInterceptorLogs.Arn GatewayToolsLogs.Arn",
+    },
+    "GatewayRole": frozenset(
+        {
+            "Allow lambda:InvokeFunction on GatewayInterceptorFunction.Arn GatewayToolsFunction.Arn",
+            "Allow bedrock-agentcore:GetPolicyEngine on PolicyEngine.PolicyEngineArn",
+            "Allow bedrock-agentcore:AuthorizeAction bedrock-agentcore:PartiallyAuthorizeActions on "
+            "PolicyEngine.PolicyEngineArn "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:gateway/*",
+            "trusts bedrock-agentcore.amazonaws.com: sts:AssumeRole "
+            "if ArnLike aws:SourceArn "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:gateway/* "
+            "if StringEquals aws:SourceAccount AWS::AccountId",
+        }
+    ),
+    "GatewayInterceptorRole": frozenset({"Allow lambda:InvokeFunction on CredentialsFunction.Arn"}),
+    "GatewayToolsRole": frozenset({"Allow lambda:InvokeFunction on CredentialsFunction.Arn"}),
     "CredentialsRole": frozenset(
         {
             "Allow sts:AssumeRole sts:TagSession on TenantRole.Arn",
@@ -375,6 +395,31 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "bedrock-agentcore:UpdateAgentRuntime on "
             "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:runtime/* "
             "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:workload-identity-directory/*",
+            "Allow bedrock-agentcore:CreateGateway bedrock-agentcore:CreateGatewayTarget "
+            "bedrock-agentcore:DeleteGateway bedrock-agentcore:DeleteGatewayTarget bedrock-agentcore:GetGateway "
+            "bedrock-agentcore:GetGatewayTarget bedrock-agentcore:ListGatewayTargets "
+            "bedrock-agentcore:ListTagsForResource bedrock-agentcore:TagResource bedrock-agentcore:UntagResource "
+            "bedrock-agentcore:UpdateGateway bedrock-agentcore:UpdateGatewayTarget on "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:gateway/*",
+            "Allow bedrock-agentcore:CreatePolicy bedrock-agentcore:CreatePolicyEngine bedrock-agentcore:DeletePolicy "
+            "bedrock-agentcore:DeletePolicyEngine bedrock-agentcore:GetPolicy bedrock-agentcore:GetPolicyEngine "
+            "bedrock-agentcore:ListTagsForResource bedrock-agentcore:ManageResourceScopedPolicy "
+            "bedrock-agentcore:TagResource bedrock-agentcore:UntagResource bedrock-agentcore:UpdatePolicy "
+            "bedrock-agentcore:UpdatePolicyEngine on "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:policy-engine/* "
+            "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:gateway/*",
+            "Allow iam:PassRole on "
+            "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/* if StringEquals "
+            "iam:PassedToService lambda.amazonaws.com",
+            "Allow lambda:CreateFunction lambda:DeleteFunction lambda:GetFunction lambda:GetFunctionCodeSigningConfig "
+            "lambda:GetRuntimeManagementConfig lambda:ListTags lambda:TagResource lambda:UntagResource "
+            "lambda:UpdateFunctionCode lambda:UpdateFunctionConfiguration on "
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${Service}-${Stage}-tenant-*",
+            "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:ListTagsForResource logs:PutRetentionPolicy "
+            "logs:TagResource logs:UntagResource on "
+            "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Service}-${Stage}-tenant-*",
+            "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
+            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",
             "Allow bedrock-agentcore:CreateMemory bedrock-agentcore:DeleteMemory bedrock-agentcore:GetMemory "
             "bedrock-agentcore:ListTagsForResource bedrock-agentcore:TagResource "
             "bedrock-agentcore:UntagResource bedrock-agentcore:UpdateMemory on "
@@ -417,7 +462,6 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:DeleteRetentionPolicy logs:ListTagsForResource "
             "logs:PutRetentionPolicy logs:TagResource logs:UntagResource on arn:${AWS::Partition}:logs:${AWS::Region}:"
             "${AWS::AccountId}:log-group:/aws/lambda/${Service}-${Stage}-pre-token-*",
-            "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
             "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey} "
             "arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",
             "trusts cloudformation.amazonaws.com: sts:AssumeRole",
@@ -515,6 +559,29 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "ProviderDetails.jwks_uri": "${UserPool.ProviderURL}/.well-known/jwks.json",
         "AttributeMapping": {"email": "email"},
     },
+    "AWS::BedrockAgentCore::Gateway": {
+        "AuthorizerType": "CUSTOM_JWT",
+        "AuthorizerConfiguration.CustomJWTAuthorizer.AllowedClients": (["UserPoolClient"], ["ClientId"]),
+        "AuthorizerConfiguration.CustomJWTAuthorizer.DiscoveryUrl": (
+            "UserPool.ProviderURL /.well-known/openid-configuration",
+            "Issuer /.well-known/openid-configuration",
+        ),
+        # Without it the tools take a client's word for who calls.
+        "InterceptorConfigurations": [
+            {
+                "Interceptor": {"Lambda": {"Arn": "GatewayInterceptorFunction.Arn"}},
+                "InterceptionPoints": ["REQUEST", "RESPONSE"],
+                "InputConfiguration": {"PassRequestHeaders": True},
+            }
+        ],
+        "PolicyEngineConfiguration": {"Arn": "PolicyEngine.PolicyEngineArn", "Mode": "ENFORCE"},
+        # What it would tell of errors is for nobody else.
+        "ExceptionLevel": None,
+    },
+    "AWS::BedrockAgentCore::Policy": {"ValidationMode": "FAIL_ON_ANY_FINDINGS", "EnforcementMode": None},
+    "AWS::BedrockAgentCore::GatewayTarget": {
+        "CredentialProviderConfigurations": [{"CredentialProviderType": "GATEWAY_IAM_ROLE"}],
+    },
     "AWS::IAM::OIDCProvider": {"ClientIdList": ["UserPoolClient"], "Url": "UserPool.ProviderURL"},
     "AWS::S3::Bucket": {
         "PublicAccessBlockConfiguration": _CLOSED,
@@ -546,6 +613,12 @@ NOTHING_BUT: Mapping[str, Mapping[str, frozenset[str]]] = {
             {"Authorization", "X-Amzn-Bedrock-AgentCore-Runtime-Custom-Id-Token"}
         ),
     },
+    # What the interceptor sets, and so nobody else.
+    "AWS::BedrockAgentCore::GatewayTarget": {
+        "MetadataConfiguration.AllowedRequestHeaders": frozenset(
+            {"X-Tenant-Id", "X-Tenant-Tier", "X-Amzn-Bedrock-AgentCore-Runtime-Custom-Id-Token"}
+        ),
+    },
 }
 """Lists that every resource of a type has, and that hold nothing else."""
 
@@ -555,9 +628,11 @@ AT_MOST: Mapping[str, Mapping[str, int]] = {
 """Numbers that every resource of a type has."""
 
 _SESSION_SECONDS = 3600
+# In a tenant's stack they take that tenant's tokens alone.
+_OF_A_TENANT = ("AWS::BedrockAgentCore::Runtime", "AWS::BedrockAgentCore::Gateway")
 # Attached to nobody: a permissions boundary, which takes away and gives nothing.
 _BOUNDARY = ("AWS::IAM::ManagedPolicy", {"PolicyDocument"})
-_BOUNDED = EXECUTION.union(KNOWLEDGE_SERVICE, *ALLOWED.values())
+_BOUNDED = EXECUTION.union(GATEWAY, KNOWLEDGE_SERVICE, *ALLOWED.values())
 # A copy, deleted for good when its tenant is, and never overwritten.
 _UNVERSIONED = ("ExportsBucket", "VersioningConfiguration.Status")
 _HERE = "tests/isolation/test_stacks.py"
@@ -777,7 +852,7 @@ def _pages(name: str, kind: str, properties: Mapping[str, Any]) -> Iterator[str]
 
 
 def _tenants_own_runtime(name: str, kind: str, properties: Mapping[str, Any], template: Template) -> Iterator[str]:
-    if kind == "AWS::BedrockAgentCore::Runtime" and "TenantId" in template.get("Parameters", {}):
+    if kind in _OF_A_TENANT and "TenantId" in template.get("Parameters", {}):
         claims = _at(properties, "AuthorizerConfiguration.CustomJWTAuthorizer.CustomClaims")
         pinned = {
             "InboundTokenClaimName": "tenant_id",
@@ -920,6 +995,29 @@ WEAKER: Mapping[str, Sequence[tuple[str, Any]]] = {
         (f"{_JWT}.DiscoveryUrl", "https://issuer.example/.well-known/openid-configuration"),
         ("RequestHeaderConfiguration.RequestHeaderAllowlist", ["Authorization", "X-Tenant-Id"]),
     ),
+    "AWS::BedrockAgentCore::Gateway": (
+        ("AuthorizerType", "NONE"),
+        ("AuthorizerConfiguration", None),
+        (f"{_JWT}.AllowedClients", None),
+        (f"{_JWT}.DiscoveryUrl", "https://issuer.example/.well-known/openid-configuration"),
+        ("InterceptorConfigurations", None),
+        ("InterceptorConfigurations.0.InterceptionPoints", ["RESPONSE"]),
+        ("InterceptorConfigurations.0.InputConfiguration.PassRequestHeaders", False),
+        ("InterceptorConfigurations.0.Interceptor.Lambda.Arn", {"Fn::GetAtt": ["GatewayToolsFunction", "Arn"]}),
+        ("ExceptionLevel", "DEBUG"),
+        ("PolicyEngineConfiguration", None),
+        ("PolicyEngineConfiguration.Mode", "LOG_ONLY"),
+    ),
+    "AWS::BedrockAgentCore::Policy": (
+        ("ValidationMode", "IGNORE_ALL_FINDINGS"),
+        ("ValidationMode", None),
+        ("EnforcementMode", "LOG_ONLY"),
+    ),
+    "AWS::BedrockAgentCore::GatewayTarget": (
+        ("MetadataConfiguration", None),
+        ("MetadataConfiguration.AllowedRequestHeaders", ["X-Tenant-Id", "X-Tenant-Tier", "X-Tenant"]),
+        ("CredentialProviderConfigurations", [{"CredentialProviderType": "CALLER_IAM_CREDENTIALS"}]),
+    ),
     "AWS::IAM::OIDCProvider": (("ClientIdList", [{"Ref": "UserPoolClient"}, "another"]), ("Url", "https://any")),
     "AWS::S3::Bucket": (
         ("PublicAccessBlockConfiguration", None),
@@ -956,7 +1054,7 @@ def _weaker(template: Template) -> Iterator[tuple[str, Template]]:
     for name, resource in template["Resources"].items():
         for path, value in WEAKER.get(resource["Type"], ()):
             yield f"{name}: {path} = {value}", _set(template, name, path, value)
-        if resource["Type"] == "AWS::BedrockAgentCore::Runtime" and "TenantId" in template.get("Parameters", {}):
+        if resource["Type"] in _OF_A_TENANT and "TenantId" in template.get("Parameters", {}):
             for path in (f"{_JWT}.CustomClaims", f"{_JWT}.CustomClaims.0.AuthorizingClaimMatchValue"):
                 yield f"{name}: without {path}", _set(template, name, path, None)
         if resource["Type"] == "AWS::IAM::ManagedPolicy":

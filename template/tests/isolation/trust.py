@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from local.iam import Request, evaluate
 
-from .documents import OTHER_ACCOUNT, Documents, Role
+from .documents import LAMBDA, OTHER_ACCOUNT, Documents, Role
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def attempts(documents: Documents) -> Iterator[tuple[Role, Attempt]]:
             replace(_token(documents), allowed=False),
             *_strangers(documents),
         ]
+        runs_functions = LAMBDA in documents.own_services
+        on_tenant.append(Attempt("Lambda", "sts:AssumeRole", {"service": LAMBDA}, allowed=runs_functions))
     else:
         proper = _function(documents) if documents.vending else _token(documents)
         on_tenant = [proper, *_altered_tags(proper)]

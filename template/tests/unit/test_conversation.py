@@ -1,7 +1,7 @@
 """An agent's run: its model, its limits, and what its model is told of the user."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent
 
-from saas_agent import conversation
+from saas_agent import conversation, toolbox
 from saas_agent.agent.prompt import SYSTEM_PROMPT
 from saas_agent.conversation import UntilTokenExpires, converse
 from saas_agent.errors import Refused
 from saas_agent.tenancy.tenant import TenantContext
 from saas_agent.tenancy.tiers import Tier, load_tiers
+from saas_agent.toolbox import Outage, tool_outages
 
 
 class Agent:
@@ -23,9 +24,14 @@ class Agent:
     made: dict[str, Any]
     limits: dict[str, Any]
     stop_reason = "end_turn"
+    last: "Agent"
 
     def __init__(self, **made: Any) -> None:
-        Agent.made = made
+        Agent.made, Agent.last = made, self
+        self.system_prompt, self.cleaned_up = made["system_prompt"], False
+
+    def cleanup(self) -> None:
+        self.cleaned_up = True
 
     async def stream_async(self, prompt: str, *, limits: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         Agent.limits = limits
@@ -56,10 +62,13 @@ def run(
     settings: Guard | None = None,
     preferences: tuple[str, ...] = (),
     stop_reason: str = "end_turn",
+    outages: Sequence[Outage] = (),
+    usage: Any = None,
 ) -> list[conversation.Event]:
     """Runs a conversation of a basic tenant's user, with a session that is kept apart."""
     monkeypatch.setattr(conversation, "Agent", Agent)
     monkeypatch.setattr(conversation, "caller_tools", lambda _: [])
+    monkeypatch.setattr(conversation, "tool_outages", lambda _: list(outages))
     monkeypatch.setattr(Agent, "stop_reason", stop_reason)
     memory = SimpleNamespace(
         session_manager=lambda _: SimpleNamespace(close=lambda: None), recall=lambda _: list(preferences)
@@ -67,7 +76,6 @@ def run(
     tenant = TenantContext("acme", "basic", "ann", 2**40)
     doors: Any = SimpleNamespace(access=SimpleNamespace(tenant=tenant, session=Session()), memory=memory)
     guarded: Any = settings or Guard()
-    usage: Any = SimpleNamespace()
 
     async def events() -> list[conversation.Event]:
         answered = converse("hi", session_id="s", tier=tier, doors=doors, usage=usage, settings=guarded)
@@ -117,6 +125,35 @@ def test_what_a_user_once_said_can_not_close_its_block(monkeypatch: pytest.Monke
     prompt = Agent.made["system_prompt"].removeprefix(SYSTEM_PROMPT)
     assert (prompt.count("<user_context>"), prompt.count("</user_context>")) == (1, 1)
     assert prompt.endswith("coffee\n</user_context>\n")
+
+
+def test_tools_out_of_reach_are_told_to_the_model_and_metered(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[Any, ...]] = []
+    usage = SimpleNamespace(operation=lambda *names, failed: counted.append((*names, failed)))
+    down = Outage("gateway", "Some tools can't be reached.")
+    run(monkeypatch, load_tiers()["basic"], outages=[down], usage=usage)
+    assert Agent.last.system_prompt == f"{SYSTEM_PROMPT}\n{down.text}\n"
+    assert counted == [("tool_call", "gateway", True)]
+
+
+def test_every_module_that_may_miss_its_tools_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    down = Outage("search", "The search can't be reached.")
+    modules = (SimpleNamespace(tools=list), SimpleNamespace(tools=list, outages=lambda doors: [doors]))
+    monkeypatch.setattr(toolbox, "_modules", lambda: modules)
+    doors: Any = down
+    assert tool_outages(doors) == [down]
+
+
+@pytest.mark.parametrize("stop_reason", ["end_turn", "limit_turns"])
+def test_what_the_tools_opened_is_closed_however_the_run_ends(
+    monkeypatch: pytest.MonkeyPatch, stop_reason: str
+) -> None:
+    if stop_reason == "end_turn":
+        run(monkeypatch, load_tiers()["basic"])
+    else:
+        with pytest.raises(Refused):
+            run(monkeypatch, load_tiers()["basic"], stop_reason=stop_reason)
+    assert Agent.last.cleaned_up
 
 
 def test_the_token_is_looked_at_before_every_model_call_and_every_tool_call() -> None:

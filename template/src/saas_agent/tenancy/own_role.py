@@ -7,13 +7,20 @@ no other; the role's trust policy then pins it to the tenant's tag, so that a wr
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from saas_agent.errors import INTERNAL, Refused
-from saas_agent.settings import Settings
 from saas_agent.tenancy.credentials import Exchange, Headers, TenantCredentials
 from saas_agent.tenancy.placement import Place, Placement
 from saas_agent.tenancy.standing import Standing
 from saas_agent.tenancy.token import VerifiedToken
+
+
+class Shared(Protocol):
+    """What the environment says of the components that tenants share."""
+
+    def resource(self, name: str) -> str:
+        """The name or id of a resource, by its variable; ConfigurationError where it is missing."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class OwnRoles:
     credentials: TenantCredentials
     exchange_into: Callable[[str], Exchange]
     placement: Placement
-    settings: Settings
+    settings: Shared
     variables: Mapping[str, str]
 
     def place(self, caller: VerifiedToken, headers: Headers, standing: Standing) -> Place:
