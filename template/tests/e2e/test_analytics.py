@@ -10,6 +10,7 @@ from decimal import Decimal
 from html import unescape
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import pytest
@@ -23,12 +24,15 @@ from local.stage import Stage
 from local.template import parse
 from local.usage_page import page, read
 from saas_agent.control_plane.report import Month, usage_report
+from saas_agent.functions import stream_usage
 from saas_agent.metering.analytics import COLUMNS, StreamBusy, UsageStream, row
 from saas_agent.metering.ledger import LedgerReader
 from saas_agent.metering.rates import Cost, Tokens
 from saas_agent.metering.record import Operation, Record
 from saas_agent.tenancy.tiers import load_tiers
 from tests.isolation.documents import deployed_policies
+from tests.unit.fast_table import FastTable
+from tests.unit.test_ledger import event
 
 RESOURCES: dict[str, dict[str, Any]] = parse(PLATFORM.read_text(encoding="utf-8"))["Resources"]
 TIERS = tuple(load_tiers())
@@ -293,14 +297,19 @@ RECORD = Record(
 
 
 class Firehose:
-    """Takes all but every second record, as often as it is told to. taken: what it took, call by call."""
+    """Takes half of the records, as often as it is told to. taken: how many it took, call by call. dead: raises."""
 
     def __init__(self, refusals: int = 0) -> None:
         self.refusals = refusals
         self.taken: list[int] = []
+        self.rows: list[dict[str, Any]] = []
+        self.dead = False
 
     def put_record_batch(self, *, DeliveryStreamName: str, Records: list[dict[str, bytes]]) -> dict[str, Any]:  # noqa: N803
+        if self.dead:
+            raise ConnectionError
         failed = len(Records) // 2 or 1 if self.refusals else 0
+        self.rows += [json.loads(record["Data"]) for record in Records[failed:]]
         self.refusals -= bool(failed)
         self.taken.append(len(Records) - failed)
         told = [{"ErrorCode": "ServiceUnavailableException"} if n < failed else {} for n in range(len(Records))]
@@ -325,3 +334,31 @@ def test_everything_goes_into_the_stream_or_the_batch_comes_again() -> None:
     assert (sum(firehose.taken), len(pauses)) == (8, 2)
     with pytest.raises(StreamBusy, match="all but 1 records"):
         UsageStream(Firehose(refusals=99), "usage", pauses.append).send([RECORD])
+
+
+class Clients:
+    """A session of the function: the ledger's table, Firehose, and a bus that nothing is put on."""
+
+    def __init__(self, table: FastTable, firehose: Firehose) -> None:
+        self._clients = {"dynamodb": table, "firehose": firehose, "events": None}
+
+    def client(self, name: str) -> Any:
+        return self._clients[name]
+
+
+def test_what_was_counted_and_not_sent_is_sent_when_the_batch_comes_again() -> None:
+    table, firehose = FastTable(), Firehose()
+    session: Any = Clients(table, firehose)
+    environ = {"LEDGER_TABLE": "ledger", "SERVICE": "desk", "STAGE": "dev", "USAGE_STREAM": "usage"}
+    handler = stream_usage.create(environ, session, lambda _: None)
+    records = [replace(RECORD, id=str(uuid4()), at=datetime.now(UTC)) for _ in range(3)]
+    firehose.dead = True
+    with pytest.raises(ConnectionError):
+        handler(event(records), None)
+    counted = [item for item in table.items if item.startswith("RECORD#")]
+    assert (len(counted), firehose.rows) == (3, [])
+    firehose.dead = False
+    # The batch again, with one that claims an id that is counted already, and one that is no good.
+    forged = replace(records[0], tokens=Tokens(10**6))
+    assert handler(event([*records, forged, records[1].to_line()[:200]]), None)["counted"] == 0
+    assert sorted(firehose.rows, key=str) == sorted(map(row, records), key=str)
