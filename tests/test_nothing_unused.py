@@ -21,6 +21,7 @@ TOOLS = {"cfn-lint", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
 
 # Nothing refers to these, and yet they act on what they refer to.
 ACT_BY_THEMSELVES = {
+    "AWS::BedrockAgentCore::GatewayRateLimit",
     "AWS::BedrockAgentCore::GatewayTarget",
     "AWS::BedrockAgentCore::Policy",
     "AWS::CloudWatch::Alarm",

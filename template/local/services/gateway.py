@@ -15,7 +15,9 @@ import os
 import re
 import secrets
 import threading
+import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +48,9 @@ _SEPARATOR = "___"
 _LARGEST_BODY = 6 * 1024 * 1024
 _INTERNAL = "An internal error occurred. Please retry later."
 _NOT_PERMITTED = -32002
+_LIMITED = -32003
+_SECONDS = {"second": 1, "minute": 60}
+_JWT = "$.context.jwt."
 
 Message = Mapping[str, Any]
 """A JSON-RPC request, notification or response."""
@@ -90,6 +95,7 @@ class GatewayFront:
         self._roles = ServiceRoles(gate)
         self._sessions: dict[tuple[str, str], tuple[boto3.Session, Any]] = {}
         self._lock = threading.Lock()
+        self._counted: Counter[tuple[Any, ...]] = Counter()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
@@ -122,7 +128,11 @@ class GatewayFront:
             raise _Refused(413, "the body is larger than 6 MB")
         raw = content.decode(errors="replace")
         call = _Call(gateway, identity, raw, {name.lower(): value for name, value in request.headers}, {})
-        return self._intercepted(call, _parsed(raw))
+        body = _parsed(raw)
+        if self._is_limited(call):
+            self._record(gateway, identity, False, "the rate limit is reached", "gateway")
+            return _json(_error(body, _LIMITED, "Rate limit exceeded"), 200)
+        return self._intercepted(call, body)
 
     def _intercepted(self, call: _Call, body: Any) -> Response:
         output = self._ask_interceptor(call, "REQUEST", body, None)
@@ -207,6 +217,25 @@ class GatewayFront:
         owner = passed.get("x-tenant-id", "*")
         self._record(call.gateway, call.identity, True, f"a tool is called for {owner}", "gateway", {OWNERS: [owner]})
         return passed
+
+    # --- Rate limits ------------------------------------------------------------------------------
+
+    def _is_limited(self, call: _Call) -> bool:
+        """Whether a limit of the gateway is reached. One whose claims the token lacks is passed over, as on AWS."""
+        claims = _claims(call.client["authorization"])
+        for name, limit in rate_limits(_backend(self._gate.account, self._gate.region)).items():
+            values = {key: claims.get(key.removeprefix(_JWT)) for key in limit["DimensionKeys"] if key.startswith(_JWT)}
+            entry = _entry(limit["Entries"], values)
+            if limit["GatewayIdentifier"] != call.gateway.gateway_id or entry is None:
+                continue
+            [rate] = entry["Requests"]
+            window = _window(rate["Period"])
+            with self._lock:
+                bucket = (name, *values.values(), window)
+                self._counted[bucket] += 1
+                if self._counted[bucket] > float(rate["Rate"]):
+                    return True
+        return False
 
     # --- Policies ---------------------------------------------------------------------------------
 
@@ -327,6 +356,27 @@ class GatewayFront:
 
 def _backend(account: str, region: str) -> Any:
     return bedrockagentcorecontrol_backends[account][region]
+
+
+def _window(period: str) -> int:
+    """Which minute or second it is, by number."""
+    return int(time.time() // _SECONDS[period])
+
+
+def rate_limits(backend: Any) -> dict[str, Properties]:
+    """The rate limits by id, kept with what moto keeps."""
+    limits: dict[str, Properties] = backend.__dict__.setdefault("gateway_rate_limits", {})
+    return limits
+
+
+def _entry(entries: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The entry for these values, the one with the fewest wildcards; None where a value is missing or none fits."""
+    if not all(isinstance(value, str) for value in values.values()):
+        return None
+    fitting = [
+        entry for entry in entries if all(entry["Dimensions"].get(key) in ("*", value) for key, value in values.items())
+    ]
+    return min(fitting, key=lambda entry: list(entry["Dimensions"].values()).count("*"), default=None)
 
 
 # --- Cedar ----------------------------------------------------------------------------------------
@@ -620,8 +670,31 @@ class Policy(Kind):
         del engine.statements[resource.physical_id.rpartition("/")[2].rpartition("-")[0]]
 
 
+class GatewayRateLimit(Kind):
+    """AWS::BedrockAgentCore::GatewayRateLimit on requests, by claims of the token."""
+
+    replaced_by = frozenset({"GatewayIdentifier", "DimensionKeys"})
+
+    def create(self, place: Place, properties: Properties) -> Resource:
+        identifier = secrets.token_hex(5)
+        return self.update(place, Resource(identifier, {"RateLimitId": identifier}), properties, properties)
+
+    def update(self, place: Place, resource: Resource, properties: Properties, former: Properties) -> Resource:
+        other = [key for key in properties["DimensionKeys"] if not key.startswith(_JWT)]
+        if other or not all(set(entry) == {"Dimensions", "Requests"} for entry in properties["Entries"]):
+            raise UnsupportedChange(
+                "AWS::BedrockAgentCore::GatewayRateLimit: the local cloud limits requests, by claims of the token"
+            )
+        rate_limits(_backend(place.account, place.region))[resource.physical_id] = properties
+        return resource
+
+    def delete(self, place: Place, resource: Resource) -> None:
+        del rate_limits(_backend(place.account, place.region))[resource.physical_id]
+
+
 KINDS: Mapping[str, Kind] = {
     "AWS::BedrockAgentCore::Gateway": Gateway(),
+    "AWS::BedrockAgentCore::GatewayRateLimit": GatewayRateLimit(),
     "AWS::BedrockAgentCore::GatewayTarget": GatewayTarget(),
     "AWS::BedrockAgentCore::Policy": Policy(),
     "AWS::BedrockAgentCore::PolicyEngine": PolicyEngine(),

@@ -17,6 +17,7 @@ from local.attacks.judgement import Verdict, judge
 from local.authorization import DecisionLog
 from local.cloud import ACCOUNT, LocalCloud
 from local.proof import attempt, plant
+from local.services import gateway as service
 from local.stage import Actor, Stage
 from saas_agent.agent.gateway_tools import TOOLS
 from saas_agent.gateway_calls import SEPARATOR, TARGET, TENANT_HEADER
@@ -131,6 +132,32 @@ def gateway_of(stage: Stage) -> Any:
         return bedrockagentcorecontrol_backends[ACCOUNT][stage.region].gateways[identifier]
 
     return find
+
+
+def test_a_tenant_that_calls_too_often_slows_nobody_but_itself(
+    stage: Stage, gateway_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier = next(iter(load_tiers()))
+    noisy, quiet = (stage.onboard(name, tier) for name in ("noisy", "quiet"))
+    limits = service.rate_limits(bedrockagentcorecontrol_backends[ACCOUNT][stage.region])
+    for name, limit in list(limits.items()):
+        few = [{**entry, "Requests": [{"Rate": 3, "Period": "minute"}]} for entry in limit["Entries"]]
+        monkeypatch.setitem(limits, name, {**limit, "Entries": few})
+    monkeypatch.setattr(service, "_window", lambda _: 0)  # one minute, however slow this machine is
+    codes = [rpc(stage, noisy, "ping").get("error", {}).get("code") for _ in range(5)]
+    assert codes == [None, None, None, -32003, -32003]
+    assert "error" not in rpc(stage, quiet, "ping")
+
+
+@pytest.mark.parametrize("tier", load_tiers())
+def test_every_tier_has_a_rate_of_its_own_and_every_tenant_a_bucket(
+    stage: Stage, of_each_tier: dict[str, Actor], gateway_of: Any, tier: str
+) -> None:
+    gateway_id = gateway_of(of_each_tier[tier]).gateway_id
+    limits = service.rate_limits(bedrockagentcorecontrol_backends[ACCOUNT][stage.region])
+    [limit] = [each for each in limits.values() if each["GatewayIdentifier"] == gateway_id]
+    wanted = {"$.context.jwt.tier": tier, "$.context.jwt.tenant_id": "*"}
+    assert [entry for entry in limit["Entries"] if entry["Dimensions"] == wanted]
 
 
 @pytest.fixture
