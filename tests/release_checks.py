@@ -75,7 +75,7 @@ def asks_for_trust(template: Path) -> Iterator[str]:
         migration = known.get(version)
         if migration is None or not (migration.keys or migration.values):
             yield f"the migration of {version} renames no answer: `copier update` can do without it, and without trust"
-        if "--trust" not in _notes(template, version.removeprefix("v")):
+        if re.search(r"asks for `?--trust", _notes(template, version.removeprefix("v"))) is None:
             yield f"CHANGELOG.md doesn't say that `copier update` asks for --trust on the way to {version}"
 
 

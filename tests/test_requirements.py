@@ -23,6 +23,7 @@ COPYLEFT = re.compile(r"\b[AL]?GPL|\bMPL|\bEPL|\bCDDL|\bSSPL|Mozilla Public", re
 
 # Distributions whose licence is none of those or isn't named, and why each may be used.
 EXCEPTIONS = {
+    "cedarpy": "Apache-2.0 by the licence file in its wheel; its metadata names none",
     "certifi": "MPL-2.0 for a list of certificates, shipped as it is",
     "pathspec": "MPL-2.0, used unchanged by the type checker and by Copier; never shipped",
 }
