@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -28,7 +29,8 @@ def run(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     def run(*arguments: str) -> tuple[int, str, str]:
         status = cli.main(arguments)
         captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        # A slow machine is told what takes so long.
+        return status, captured.out, re.sub(r"(?m)^.* \.\.\. \d+ s\n", "", captured.err)
 
     return run
 
@@ -48,7 +50,7 @@ def assert_refused(result: tuple[int, str, str], says: str) -> None:
 def test_a_tenants_life(run: Run) -> None:
     status, out, err = run(*onboard("command"))
     assert (status, out) == (0, f"Tenant command ({TIER}) is onboarded: ACTIVE.\n")
-    first, *steps = [line for line in err.splitlines() if " ... " not in line]
+    first, *steps = err.splitlines()
     assert first.startswith("onboard of command: op-")
     stack = ["  EnsureStack"] if STACKS else []
     stack += ["  AwaitStack"] if load_placement().stack_template(TIER) else []
@@ -87,8 +89,6 @@ def test_tenants_are_upgraded_where_they_have_stacks_and_otherwise_there_is_no_s
     # Whatever else other tests left unfinished stands there too.
     left = err.splitlines()[-1].partition("have the stack that they had: ")[2].partition("; expected all upgraded")[0]
     assert "resting" in left.split(", ")
-    run("offboard", "resting", "--yes")
-    assert "resting" not in run("upgrade", "--all")[2]
 
 
 @pytest.mark.parametrize(
