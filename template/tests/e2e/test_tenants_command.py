@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 
@@ -14,7 +15,10 @@ from saas_agent.control_plane.connection import Connection
 from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 
-TIER, OTHER_TIER = list(load_tiers())[:2]
+TIER, OTHER_TIER = next(
+    pair for pair in combinations(load_tiers(), 2) if len({str(load_placement().row(tier)) for tier in pair}) == 1
+)
+"""Two tiers of the same placement, between which a tenant may change."""
 STACKS = any(map(load_placement().stack_template, load_placement().tiers))
 HUB = load_placement().own_user_pools and any(load_placement().serves(tier, None) for tier in load_placement().tiers)
 
