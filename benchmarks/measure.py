@@ -1,12 +1,15 @@
 """Running commands in turns, and the table of what came out."""
 
+import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 7
@@ -59,6 +62,25 @@ def run(command: Command) -> None:
     if done.returncode != 0:
         shown = " ".join(str(argument) for argument in command.arguments)
         raise SystemExit(f"{shown}: exit status {done.returncode}\n{done.stdout}")
+
+
+def inside(rendered: Path, script: str, *arguments: object) -> tuple[dict[str, Any], bool]:
+    """What a script of this folder finds in a generated repository, and whether it ended well.
+
+    It prints JSON as its last line.
+    """
+    done = subprocess.run(
+        # Without -P, this folder would come first, and `requests.py` would pass for the package of its name.
+        [sys.executable, "-P", str(Path(__file__).with_name(script)), *map(str, arguments)],
+        cwd=rendered,
+        env=environment(PYTHONPATH=".:src"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if not done.stdout.strip():
+        raise SystemExit(f"{script}: exit status {done.returncode}, and nothing was printed")
+    return json.loads(done.stdout.strip().splitlines()[-1]), done.returncode == 0
 
 
 def medians(commands: Mapping[str, Command], rounds: int = ROUNDS) -> dict[str, float]:

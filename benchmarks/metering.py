@@ -1,25 +1,13 @@
 """How the ledger's function counts 200,000 records; `ledger.py` measures it inside the generated repository."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-from .measure import Row, environment
+from .measure import Row, inside
 
 
 def measure(rendered: Path) -> list[Row]:
     """`rendered`: the default variant."""
-    script = Path(__file__).with_name("ledger.py")
-    done = subprocess.run(
-        [sys.executable, "-P", str(script)],
-        cwd=rendered,
-        env=environment(PYTHONPATH=".:src"),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    found, well = inside(rendered, "ledger.py")
     empty, full = found["batch_ms_empty"], found["batch_ms_full"]
     return [
         Row(

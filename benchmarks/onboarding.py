@@ -1,15 +1,12 @@
 """How long onboarding takes with many at once; `tenants.py` measures it inside a generated repository."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.rendering import copy
 
-from .measure import Row, environment
+from .measure import Row, inside
 
 
 def measure(template: Path, rendered: Path, scratch: Path) -> list[Row]:
@@ -24,16 +21,7 @@ def measure(template: Path, rendered: Path, scratch: Path) -> list[Row]:
 
 
 def _onboarded(repository: Path, count: int, threads: int) -> dict[str, Any]:
-    script = Path(__file__).with_name("tenants.py")
-    done = subprocess.run(
-        [sys.executable, "-P", str(script), str(count), str(threads)],
-        cwd=repository,
-        env=environment(PYTHONPATH=".:src"),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    found, _ = inside(repository, "tenants.py", count, threads)
     return found
 
 
