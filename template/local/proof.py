@@ -227,11 +227,15 @@ def left_out(stage: Stage, attacker: Actor) -> list[str]:
 
 
 def run_attacks(
-    stage: Stage, attacker: Actor, victims: Sequence[Actor], decisions: DecisionLog | None
+    stage: Stage,
+    attacker: Actor,
+    victims: Sequence[Actor],
+    decisions: DecisionLog | None,
+    areas: frozenset[str] = frozenset(),
 ) -> Iterator[Outcome]:
     """Runs them one after the other, but for those of `left_out`.
 
-    decisions: the local cloud's record; None on AWS, where answers must do.
+    decisions: the local cloud's record; None on AWS, where answers must do. areas: only attacks of these; all without.
     """
     try:
         access = stage.access(attacker)
@@ -242,6 +246,8 @@ def run_attacks(
     metering = _metering_roles(stage) if decisions is not None else ()
     for found, victim in attacks_on(victims, local=decisions is not None):
         arena = Arena(stage, attacker, victim, access)
+        if areas and found.area not in areas:
+            continue
         if (found.tool is not None and found.tool not in arena.tools) or not found.when(arena):
             continue
         position = decisions.position() if decisions is not None else 0

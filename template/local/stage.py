@@ -248,10 +248,10 @@ class Stage:
         platform = wiring.open_platform(
             home.settings, session=session, fetch_keys=self._fetch_keys, write=lambda _: None
         )
-        caller = VerifiedToken(actor.tenant, actor.tokens.access)
-        headers = {ID_TOKEN_HEADER: actor.tokens.id}
-        access = platform.credentials.access(platform.exchange, caller, headers)
-        return wiring.place(platform, caller, headers, access, platform.standings.of(access))
+        id_token = actor.tokens.id if home.takes_id_token else ""
+        caller = VerifiedToken(actor.tenant, actor.tokens.access, id_token=id_token)
+        access = platform.credentials.access(platform.exchange, caller)
+        return wiring.place(platform, caller, access, platform.standings.of(access))
 
     def access(self, actor: Actor) -> TenantAccess:
         """The actor's AWS credentials; see `place`."""
@@ -265,17 +265,22 @@ class Stage:
         """The names of the tools that the agent has for this actor."""
         # Credentials that open nothing: tools are made, none is called.
         nothing = TenantSession(TemporaryCredentials("none", "none", "none", datetime.max), self.region)
-        place = Place(TenantAccess(actor.tenant, nothing, actor.tokens.access), self.home(actor.name).resource)
         registry = ToolRegistry()
         try:
-            return frozenset(registry.process_tools(caller_tools(wiring.open_doors(place))))
+            return frozenset(registry.process_tools(caller_tools(self._doors(actor, nothing))))
         finally:
             registry.cleanup()
 
     def operators_doors(self, actor: Actor) -> wiring.Doors:
         """Doors to the actor's data with the operator's credentials, where the tenant's own can't be had."""
-        access = TenantAccess(actor.tenant, self.session, actor.tokens.access)
-        return wiring.open_doors(Place(access, self.home(actor.name).resource))
+        return self._doors(actor, self.session)
+
+    def _doors(self, actor: Actor, session: boto3.Session) -> wiring.Doors:
+        """Doors with these AWS credentials and the actor's tokens."""
+        home = self.home(actor.name)
+        id_token = actor.tokens.id if home.takes_id_token else ""
+        access = TenantAccess(actor.tenant, session, actor.tokens.access, id_token)
+        return wiring.open_doors(Place(access, home.resource))
 
     def ask(self, actor: Actor, prompt: str, session_id: str | None = None) -> Answer:
         """Asks the agent as this user."""

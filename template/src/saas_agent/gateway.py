@@ -1,4 +1,4 @@
-"""The caller's tools behind AgentCore Gateway, over MCP and with the caller's own token."""
+"""The caller's tools behind AgentCore Gateway, over MCP and with the caller's own tokens."""
 
 import logging
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from strands.types.tools import AgentTool
 
 from saas_agent.errors import ConfigurationError
 from saas_agent.tenancy.access import TenantAccess
+from saas_agent.tenancy.token import ID_TOKEN_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,8 @@ _STARTUP_SECONDS = 10
 class ToolGateway(ToolProvider):
     """One invocation's connection to the gateway, made when its agent asks for tools and ended with that agent.
 
-    The token is fixed in the connection, so a connection is never kept for another request. `down`: the gateway did not
-    answer when it was asked; the agent goes on without its tools.
+    The tokens are fixed in the connection, so a connection is never kept for another request. `down`: the gateway did
+    not answer when it was asked; the agent goes on without its tools.
     """
 
     def __init__(self, access: TenantAccess, url: str) -> None:
@@ -38,7 +39,7 @@ class ToolGateway(ToolProvider):
         if self._client is None:
             self._client = MCPClient(
                 url=self._url,
-                headers={"Authorization": f"Bearer {self._access.token}"},
+                headers=_headers(self._access),
                 startup_timeout=_STARTUP_SECONDS,
             )
             self._client.add_consumer(id(self))
@@ -58,6 +59,12 @@ class ToolGateway(ToolProvider):
         if self._client is not None:
             self._client.remove_consumer(id(self))
             self._client = None
+
+
+def _headers(access: TenantAccess) -> dict[str, str]:
+    """The caller's tokens: the ID token goes along where STS, and so the functions behind the gateway, need it."""
+    id_token = {ID_TOKEN_HEADER: access.id_token} if access.id_token else {}
+    return {"Authorization": f"Bearer {access.token}", **id_token}
 
 
 def _endpoint(url: str) -> str:

@@ -43,16 +43,16 @@ def answer(platform: wiring.Platform, payload: object, context: RequestContext) 
     Raises Refused. The tenant comes from the verified token and from nowhere else.
     """
     with platform.meter.invocation(request_id=_request_id()) as usage:
-        caller = platform.tokens.access_token(token.bearer(context.request_headers))
+        caller = platform.tokens.caller(context.request_headers)
         usage.identify(tenant_id=caller.tenant.tenant_id, tier=caller.tenant.tier)
         session_id = session.require_own(context.session_id, caller.tenant)
         usage.identify(session_id=session_id)
         prompt = _prompt(payload)
-        access = platform.credentials.access(platform.exchange, caller, context.request_headers)
+        access = platform.credentials.access(platform.exchange, caller)
         standing = platform.standings.of(access)
         usage.identify(tier=standing.tier.name)
         _require_within(standing.tier, prompt)
-        place = wiring.place(platform, caller, context.request_headers, access, standing)
+        place = wiring.place(platform, caller, access, standing)
         usage.when_closed(platform.quotas.admit(place.access, standing.tier, session_id))
         doors = wiring.open_doors(replace(place, access=metered(place.access, usage)))
         yield {"type": "accepted", "session_id": session_id}

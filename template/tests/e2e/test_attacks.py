@@ -1,6 +1,7 @@
 """Every attack, judged from the decisions that the local cloud recorded, and the live check that asks AWS the same."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -51,6 +52,8 @@ def test_there_are_attacks_on_every_component(stage: Stage) -> None:
     expected = {"request", "identity", "sts", "registry"} | (set(placement.components) - {"runtime"})
     if "CredentialsFunction" in stage.outputs:
         expected.add("vending")
+    if "gateway" in expected and find_spec("saas_agent.tenancy.web_identity"):
+        expected.add("gateway_id_token")
     if any(placement.has_own(tier) for tier in placement.tiers):
         expected.add("dedicated")
     if "HubDomain" in stage.outputs:

@@ -19,7 +19,7 @@ from saas_agent import main, wiring
 from saas_agent.errors import DENIED, ConfigurationError, Refused
 from saas_agent.settings import Settings
 from saas_agent.tenancy.tiers import load_tiers
-from saas_agent.tenancy.token import ID_TOKEN_HEADER, TokenVerifier, VerifiedToken
+from saas_agent.tenancy.token import ID_TOKEN_HEADER, VerifiedToken
 
 # The deployment may leave these out.
 OPTIONAL = {"GUARDRAIL_ID", "GUARDRAIL_VERSION"}
@@ -128,6 +128,8 @@ def test_only_the_callers_own_id_token_is_shown_to_sts(
         status, body = ask(acme)
         assert (status, body["error"]["code"]) == (401, "invalid_token")
         assert with_id_token(acme.tokens.id)[0] == 200
+        # Nor later, while the credentials from the exchange are at hand.
+        assert with_id_token(globex.tokens.id)[0] == 401
 
 
 # What it never prints, logs or lets out.
@@ -272,10 +274,9 @@ def test_a_failed_exchange_quotes_neither_token_nor_answer(
     words = secrets.token_hex(16)
     services = _Services(make(f"{acme.tokens.access} {words}"))
     settings = Settings.from_environ(environ)
-    tokens = TokenVerifier(settings.issuer, settings.client_id, cloud.keys)
-    exchange = wiring.credential_exchange(settings, services, tokens)
+    exchange = wiring.credential_exchange(settings, services)
     with caplog.at_level(logging.DEBUG), pytest.raises(Refused) as caught:
-        exchange(VerifiedToken(acme.tenant, acme.tokens.access), {})
+        exchange(VerifiedToken(acme.tenant, acme.tokens.access))
     refused = caught.value
     if code and services.asked:
         assert refused.reason.code == code

@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from saas_agent.errors import Refused
+from saas_agent.errors import ConfigurationError, Refused
 from saas_agent.tenancy.session import new_session_id, require_own
 from saas_agent.tenancy.tenant import TenantContext, valid_tenant_id
-from saas_agent.tenancy.token import SigningKeys, TokenVerifier, bearer, fetch_keys
+from saas_agent.tenancy.token import ID_TOKEN_HEADER, SigningKeys, TokenVerifier, bearer, fetch_keys
 from tests.unit.tokens import CLIENT, ISSUER, SUBJECT, claims, jwks, signed
 
 
@@ -207,6 +207,35 @@ def test_the_id_token_must_be_of_the_same_subject_and_tenant(verifier: TokenVeri
     assert verifier.id_token(signed(own), access).tenant.tenant_id == "acme"
     for changed in ({"tenant_id": "globex"}, {"sub": "someone-else"}, {"token_use": "access"}):
         assert code_of(lambda c=changed: verifier.id_token(signed({**own, **c}), access)) == "invalid_token"
+
+
+def test_where_sts_is_shown_the_id_token_every_request_brings_the_callers_own() -> None:
+    verifier = TokenVerifier(ISSUER, CLIENT, lambda _: jwks(), "id")
+    own = claims(token_use="id", client_id=None, jti=None)
+    sent = {"authorization": f"Bearer {signed(claims())}"}
+    id_token = signed(own)
+    assert verifier.caller({**sent, ID_TOKEN_HEADER.lower(): id_token}).id_token == id_token
+    for strange in (
+        None,
+        "",
+        "a.b.c",
+        signed(claims()),
+        signed({**own, "tenant_id": "globex"}),
+        signed({**own, "sub": "x"}),
+    ):
+        headers = {**sent, ID_TOKEN_HEADER: strange} if strange is not None else sent
+        assert code_of(lambda h=headers: verifier.caller(h)) == "invalid_token"
+
+
+def test_elsewhere_nobody_looks_at_an_id_token(verifier: TokenVerifier) -> None:
+    sent = {"Authorization": f"Bearer {signed(claims())}", ID_TOKEN_HEADER: "a.b.c"}
+    assert verifier.caller(sent).id_token == ""
+
+
+@pytest.mark.parametrize("other", ["", "ID", "both", "access,id"])
+def test_sts_is_shown_one_of_two_tokens(other: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected access or id"):
+        TokenVerifier(ISSUER, CLIENT, lambda _: jwks(), other)
 
 
 @pytest.mark.parametrize(

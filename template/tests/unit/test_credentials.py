@@ -1,11 +1,12 @@
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from saas_agent.errors import Refused
 from saas_agent.tenancy.access import TemporaryCredentials
-from saas_agent.tenancy.credentials import Headers, TenantCredentials
+from saas_agent.tenancy.credentials import TenantCredentials
 from saas_agent.tenancy.tenant import TenantContext
 from saas_agent.tenancy.token import VerifiedToken
 
@@ -19,7 +20,7 @@ class Exchange:
         self.lasts_until = lasts_until
         self.calls: list[str] = []
 
-    def __call__(self, token: VerifiedToken, headers: Headers) -> TemporaryCredentials:
+    def __call__(self, token: VerifiedToken) -> TemporaryCredentials:
         self.calls.append(token.raw)
         until = datetime.fromtimestamp(self.lasts_until, UTC)
         return TemporaryCredentials(f"AKID{token.tenant.tenant_id}", "secret-key", "session-token", until)
@@ -63,6 +64,14 @@ def test_nothing_outlives_the_token() -> None:
     assert caught.value.reason.code == "token_expired"
 
 
+def test_credentials_go_with_the_id_token_that_they_were_given_for() -> None:
+    exchange = Exchange()
+    credentials = TenantCredentials("us-east-1", clock=lambda: 0.0)
+    for id_token in ("i1", "i2", "i2"):
+        assert credentials.access(exchange, replace(a_token("acme", "t"), id_token=id_token)).id_token == id_token
+    assert exchange.calls == ["t", "t"]
+
+
 def test_the_cache_is_bounded_and_forgets_the_oldest() -> None:
     exchange = Exchange()
     credentials = TenantCredentials("us-east-1", capacity=2, clock=lambda: 0.0)
@@ -72,7 +81,7 @@ def test_the_cache_is_bounded_and_forgets_the_oldest() -> None:
 
 
 def test_a_denied_exchange_leaves_nothing_behind() -> None:
-    def denied(_: VerifiedToken, __: Headers) -> TemporaryCredentials:
+    def denied(_: VerifiedToken) -> TemporaryCredentials:
         from saas_agent.errors import DENIED
 
         raise Refused(DENIED)

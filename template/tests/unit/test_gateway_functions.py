@@ -1,5 +1,6 @@
 """The interceptor and the tools' function, and the schemas that the model sees of the tools."""
 
+import asyncio
 import logging
 import re
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from local import template as formation
+from saas_agent import gateway
 from saas_agent.agent.gateway_tools import TOOLS
 from saas_agent.errors import TENANT_NOT_ACTIVE, ConfigurationError, Refused
 from saas_agent.functions import gateway_interceptor, gateway_tools
@@ -145,9 +147,13 @@ def test_a_header_that_stands_twice_is_none() -> None:
 
 
 class Callers:
-    """Knows one token: of acme, whose tier the registry has as `tier`; None for a tenant that isn't served."""
+    """Knows one token: of acme, whose tier the registry has as `tier`; None for a tenant that isn't served.
+
+    id_token: the verified one, where STS is shown that.
+    """
 
     tier: str | None = "basic"
+    id_token = ""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -159,7 +165,8 @@ class Callers:
             raise Refused(TENANT_NOT_ACTIVE)
         tenant = TenantContext("acme", "premium", "user", int(time.time()) + 60)
         standing = SimpleNamespace(tier=load_tiers()[self.tier])
-        return SimpleNamespace(access=SimpleNamespace(tenant=tenant), standing=standing)
+        token = SimpleNamespace(id_token=self.id_token)
+        return SimpleNamespace(token=token, access=SimpleNamespace(tenant=tenant), standing=standing)
 
     def place(self, caller: Any) -> Any:
         return SimpleNamespace(access=caller.access, resource=str)
@@ -221,6 +228,18 @@ class TestInterceptor:
         headers = intercept(call(), {"authorization": TOKEN, name: "globex"})["transformedGatewayRequest"]["headers"]
         assert "globex" not in headers.values()
         assert headers[TENANT_HEADER] == "acme"
+
+    @pytest.mark.parametrize("verified", ["", "the.own.id-token"])
+    @pytest.mark.parametrize("name", [ID_TOKEN_HEADER, ID_TOKEN_HEADER.lower()])
+    def test_no_id_token_goes_on_but_the_verified_one(
+        self, callers: type[Callers], monkeypatch: pytest.MonkeyPatch, name: str, verified: str
+    ) -> None:
+        monkeypatch.setattr(callers, "id_token", verified)
+        headers = intercept(call(), {"authorization": TOKEN, name: "a.foreign.one"})["transformedGatewayRequest"][
+            "headers"
+        ]
+        assert headers[ID_TOKEN_HEADER] == verified
+        assert "a.foreign.one" not in headers.values()
 
     @pytest.mark.parametrize("name", ["x-tenant", "X_Tenant_Id", "x-tenant-role", "X-TenantId"])
     def test_what_only_looks_like_it_goes_on_empty(self, name: str) -> None:
@@ -393,6 +412,21 @@ class TestToolsFunction:
         with caplog.at_level(logging.DEBUG), pytest.raises(NotCalled, match="^internal$") as raised:
             gateway_tools.create({}, SimpleNamespace())({}, context())
         assert "a secret" not in caplog.text and raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("id_token", ["", "the.id.token"])
+def test_the_agent_sends_the_callers_id_token_where_it_has_one(id_token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, str]] = []
+
+    def client(url: str, headers: dict[str, str], **_: Any) -> None:
+        made.append(headers)
+        raise ConnectionError
+
+    monkeypatch.setattr(gateway, "MCPClient", client)
+    door = ToolGateway(SimpleNamespace(token="t", id_token=id_token), "https://gateway.example")  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError):
+        asyncio.run(door.load_tools())
+    assert made == [{"Authorization": "Bearer t", **({ID_TOKEN_HEADER: id_token} if id_token else {})}]
 
 
 @pytest.mark.parametrize("url", ["http://gateway.example/mcp", "ftp://127.0.0.1/mcp", "gateway.example", ""])

@@ -9,7 +9,7 @@ import pytest
 from saas_agent.errors import Refused
 from saas_agent.settings import Settings
 from saas_agent.tenancy.access import TemporaryCredentials
-from saas_agent.tenancy.credentials import Exchange, Headers, TenantCredentials
+from saas_agent.tenancy.credentials import Exchange, TenantCredentials
 from saas_agent.tenancy.own_role import OwnRoles
 from saas_agent.tenancy.placement import Placement
 from saas_agent.tenancy.standing import Standing
@@ -25,7 +25,7 @@ UNTIL = datetime(2099, 1, 1, tzinfo=UTC)
 
 
 def exchange_into(role_arn: str) -> Exchange:
-    def exchange(caller: VerifiedToken, headers: Headers) -> TemporaryCredentials:
+    def exchange(caller: VerifiedToken) -> TemporaryCredentials:
         return TemporaryCredentials(f"AKID of {role_arn}", "secret", "token", UNTIL)
 
     return exchange
@@ -48,7 +48,7 @@ def roles() -> OwnRoles:
 
 
 def place(resources: Mapping[str, str]) -> Any:
-    return roles().place(CALLER, None, Standing(TIER, resources))
+    return roles().place(CALLER, Standing(TIER, resources))
 
 
 def test_the_role_is_the_registrys_and_each_component_is_where_it_was_placed() -> None:

@@ -27,7 +27,7 @@ def test_the_own_tenant_gets_the_roles_credentials() -> None:
 @pytest.mark.parametrize("other", ["acme2", "acm", "globex"])
 def test_any_other_tenant_is_refused(other: str) -> None:
     with pytest.raises(Refused) as caught:
-        RuntimeRole(SESSION, "acme")(caller(other), None)
+        RuntimeRole(SESSION, "acme")(caller(other))
     assert caught.value.reason.code == "not_here"
 
 
@@ -37,5 +37,5 @@ def test_a_runtime_without_credentials_refuses() -> None:
             return None
 
     with pytest.raises(Refused) as caught:
-        RuntimeRole(Bare(), "acme")(caller("acme"), None)
+        RuntimeRole(Bare(), "acme")(caller("acme"))
     assert caught.value.reason.code == "internal"

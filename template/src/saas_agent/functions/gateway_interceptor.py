@@ -105,8 +105,8 @@ def _outgoing(callers: Callers, headers: Mapping[str, str]) -> dict[str, str]:
     return {
         **kept,
         **own,
-        # Of the same subject and tenant, or the exchange refuses it.
-        ID_TOKEN_HEADER: header(headers, ID_TOKEN_HEADER) or "",
+        # Verified to be the caller's own; empty where nobody asks for one, whatever came by that name.
+        ID_TOKEN_HEADER: caller.token.id_token,
         # The gateway sends it to the target for the sole reason that it stands here.
         "Authorization": header(headers, "Authorization") or "",
     }

@@ -85,12 +85,13 @@ class TenantAccess:
     """The tenant together with its credentials. Every door is built from one of these; nothing else names a tenant.
 
     token: the caller's access token, for functions of the platform that verify it themselves; empty, and so refused by
-    them, where it isn't at hand.
+    them, where it isn't at hand. id_token: the caller's ID token, where STS is shown that; otherwise empty.
     """
 
     tenant: TenantContext
     session: TenantSession = field(repr=False)
     token: str = field(default="", repr=False)
+    id_token: str = field(default="", repr=False)
 
     def client(self, service: str) -> Any:
         """A boto3 client that acts as this tenant."""

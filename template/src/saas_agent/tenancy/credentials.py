@@ -4,20 +4,18 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from saas_agent.errors import TOKEN_EXPIRED, Refused
 from saas_agent.tenancy.access import TemporaryCredentials, TenantAccess, TenantSession
 from saas_agent.tenancy.token import VerifiedToken
 
-Headers = Mapping[str, str] | None
-
 # Credentials that are about to expire are not handed to a request that has yet to run.
 _MARGIN_SECONDS = 60.0
 
 
-Exchange = Callable[[VerifiedToken, Headers], TemporaryCredentials]
-"""A caller's token and the headers that came with it -> credentials of the caller's tenant; Refused where denied.
+Exchange = Callable[[VerifiedToken], TemporaryCredentials]
+"""A caller's token -> credentials of the caller's tenant; Refused where denied.
 
 Hashable: equal ones lead to the same.
 """
@@ -36,18 +34,18 @@ class TenantCredentials:
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[Exchange, bytes], tuple[float, TenantAccess]] = OrderedDict()
 
-    def access(self, exchange: Exchange, caller: VerifiedToken, headers: Headers = None) -> TenantAccess:
+    def access(self, exchange: Exchange, caller: VerifiedToken) -> TenantAccess:
         """Access for the caller's tenant; Refused with token_expired once the token is past its time."""
         now = self._clock()
         if now >= caller.tenant.expires_at:
             raise Refused(TOKEN_EXPIRED)
-        key = exchange, hashlib.sha256(caller.raw.encode()).digest()
+        key = exchange, hashlib.sha256(f"{caller.raw}\n{caller.id_token}".encode()).digest()
         with self._lock:
             if (entry := self._entries.get(key)) and now < entry[0]:
                 self._entries.move_to_end(key)
                 return entry[1]
-        credentials = exchange(caller, headers)
-        access = TenantAccess(caller.tenant, TenantSession(credentials, self._region), caller.raw)
+        credentials = exchange(caller)
+        access = TenantAccess(caller.tenant, TenantSession(credentials, self._region), caller.raw, caller.id_token)
         good_until = min(credentials.expiration.timestamp() - _MARGIN_SECONDS, caller.tenant.expires_at)
         with self._lock:
             self._entries[key] = (good_until, access)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from saas_agent.errors import INTERNAL, Refused
-from saas_agent.tenancy.credentials import Exchange, Headers, TenantCredentials
+from saas_agent.tenancy.credentials import Exchange, TenantCredentials
 from saas_agent.tenancy.placement import Place, Placement
 from saas_agent.tenancy.standing import Standing
 from saas_agent.tenancy.token import VerifiedToken
@@ -36,7 +36,7 @@ class OwnRoles:
     settings: Shared
     variables: Mapping[str, str]
 
-    def place(self, caller: VerifiedToken, headers: Headers, standing: Standing) -> Place:
+    def place(self, caller: VerifiedToken, standing: Standing) -> Place:
         """The tenant's own access and resources; Refused with internal where the registry doesn't name one of them."""
         own = {_variable(output): value for output, value in standing.resources.items()}
 
@@ -47,7 +47,7 @@ class OwnRoles:
             return _required(own, variable)
 
         exchange = self.exchange_into(_required(own, "TENANT_ROLE_ARN"))
-        return Place(self.credentials.access(exchange, caller, headers), resource)
+        return Place(self.credentials.access(exchange, caller), resource)
 
 
 def _required(own: dict[str, str], variable: str) -> str:

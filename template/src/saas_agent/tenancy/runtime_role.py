@@ -11,7 +11,6 @@ import boto3
 
 from saas_agent.errors import INTERNAL, NOT_HERE, Refused
 from saas_agent.tenancy.access import TemporaryCredentials
-from saas_agent.tenancy.credentials import Headers
 from saas_agent.tenancy.token import VerifiedToken
 
 # botocore renews the runtime's credentials at least ten minutes before they end, so what it hands out lasts this long.
@@ -25,7 +24,7 @@ class RuntimeRole:
     session: boto3.Session = field(repr=False)
     tenant_id: str
 
-    def __call__(self, caller: VerifiedToken, headers: Headers) -> TemporaryCredentials:
+    def __call__(self, caller: VerifiedToken) -> TemporaryCredentials:
         """The role's credentials as they are now; Refused with not_here for the token of another tenant."""
         if caller.tenant.tenant_id != self.tenant_id:
             raise Refused(NOT_HERE, f"a token of another tenant at the runtime of {self.tenant_id}")

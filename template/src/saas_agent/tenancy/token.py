@@ -9,12 +9,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jwt
 
-from saas_agent.errors import INVALID_TOKEN, NO_TENANT, TENANT_NOT_ACTIVE, TOKEN_EXPIRED, Refused
+from saas_agent.errors import INVALID_TOKEN, NO_TENANT, TENANT_NOT_ACTIVE, TOKEN_EXPIRED, ConfigurationError, Refused
 from saas_agent.tenancy.tenant import SUBJECT, TenantContext, valid_tenant_id
 
 FetchKeys = Callable[[str], Mapping[str, Any]]
@@ -44,13 +44,15 @@ def fetch_keys(issuer: str) -> Mapping[str, Any]:
 class VerifiedToken:
     """A token that passed every check. `raw` is for those that verify it themselves; it is kept out of every repr.
 
-    username, groups: the user's name in the pool that issued an access token, and its groups there.
+    username, groups: the user's name in the pool that issued an access token, and its groups there. id_token: the ID
+    token that came with it and is of the same user, where STS is shown that; otherwise empty.
     """
 
     tenant: TenantContext
     raw: str = field(repr=False)
     username: str = ""
     groups: frozenset[str] = frozenset()
+    id_token: str = field(default="", repr=False)
 
 
 class SigningKeys:
@@ -80,10 +82,25 @@ class SigningKeys:
 class TokenVerifier:
     """Verifies tokens of one issuer and one app client."""
 
-    def __init__(self, issuer: str, client_id: str, fetch_keys: FetchKeys) -> None:
+    def __init__(self, issuer: str, client_id: str, fetch_keys: FetchKeys, sts_token: str = "access") -> None:
+        """`sts_token`: which of a caller's tokens STS is shown; ConfigurationError for another than access or id."""
+        if sts_token not in ("access", "id"):
+            raise ConfigurationError(f"STS_TOKEN is {sts_token!r}; expected access or id; deploy with StsToken set")
+        self._takes_id_token = sts_token == "id"
         self._issuer = issuer
         self._client_id = client_id
         self._keys = SigningKeys(issuer, fetch_keys)
+
+    def caller(self, headers: Mapping[str, str] | None) -> VerifiedToken:
+        """Who sent a request with these headers; Refused as for `access_token`.
+
+        Where STS is shown the ID token, every request has to bring the caller's own: no answer to an earlier one spares
+        a later one that.
+        """
+        caller = self.access_token(bearer(headers))
+        if not self._takes_id_token:
+            return caller
+        return replace(caller, id_token=self.id_token(_id_token(headers), caller).raw)
 
     def access_token(self, raw: str) -> VerifiedToken:
         """A Cognito access token -> who is calling.
@@ -161,7 +178,7 @@ def bearer(headers: Mapping[str, str] | None) -> str:
     return token.strip()
 
 
-def id_token(headers: Mapping[str, str] | None) -> str:
+def _id_token(headers: Mapping[str, str] | None) -> str:
     """The ID token in its own header; Refused with invalid_token where there is none."""
     if token := _header(headers, ID_TOKEN_HEADER).strip():
         return token

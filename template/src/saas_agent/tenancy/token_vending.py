@@ -14,7 +14,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from saas_agent.errors import DENIED, INTERNAL, Refused
 from saas_agent.tenancy.access import TemporaryCredentials
-from saas_agent.tenancy.credentials import Headers
 from saas_agent.tenancy.token import VerifiedToken
 
 
@@ -35,7 +34,7 @@ class TokenVending:
         """The exchange for a role."""
         return cls(session.client("lambda"), function, role_arn)
 
-    def __call__(self, caller: VerifiedToken, headers: Headers) -> TemporaryCredentials:
+    def __call__(self, caller: VerifiedToken) -> TemporaryCredentials:
         """The tenant's credentials; Refused with denied where the function says no, internal where it fails."""
         request = json.dumps({"token": caller.raw, "role_arn": self.role_arn})
         try:

@@ -4,7 +4,6 @@ No code here can choose a tenant. The call is unsigned, so the execution role ne
 (STS, `AssumeRoleWithWebIdentity`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +12,9 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from saas_agent.errors import DENIED, INTERNAL, ConfigurationError, Refused
+from saas_agent.errors import DENIED, INTERNAL, Refused
 from saas_agent.tenancy.access import TemporaryCredentials
-from saas_agent.tenancy.credentials import Headers
-from saas_agent.tenancy.token import TokenVerifier, VerifiedToken, id_token
+from saas_agent.tenancy.token import VerifiedToken
 
 # The shortest that STS gives. The session is never used past the token's own expiry, which is sooner or about the same.
 _DURATION_SECONDS = 900
@@ -26,34 +24,25 @@ _DURATION_SECONDS = 900
 class WebIdentity:
     """Exchanges a verified token for credentials of a tenant role.
 
-    sts: an unsigned boto3 STS client. shown: what STS is shown: the caller's access token, or the ID token that came
-    with it.
+    sts: an unsigned boto3 STS client. It is shown the caller's ID token where one was asked for, otherwise the access
+    token.
     """
 
     sts: Any = field(repr=False)
     role_arn: str
-    shown: Callable[[VerifiedToken, Headers], str] = field(repr=False)
 
     @classmethod
-    def open(cls, session: boto3.Session, role_arn: str, sts_token: str, tokens: TokenVerifier) -> "WebIdentity":
-        """The exchange for a role; ConfigurationError for another `sts_token` than `access` or `id`."""
+    def open(cls, session: boto3.Session, role_arn: str) -> "WebIdentity":
+        """The exchange for a role."""
+        return cls(session.client("sts", config=Config(signature_version=UNSIGNED)), role_arn)
 
-        def show_id_token(caller: VerifiedToken, headers: Headers) -> str:
-            return tokens.id_token(id_token(headers), caller).raw
-
-        shown = {"access": lambda caller, _: caller.raw, "id": show_id_token}.get(sts_token)
-        if shown is None:
-            raise ConfigurationError(f"STS_TOKEN is {sts_token!r}; expected access or id; deploy with StsToken set")
-        return cls(session.client("sts", config=Config(signature_version=UNSIGNED)), role_arn, shown)
-
-    def __call__(self, caller: VerifiedToken, headers: Headers) -> TemporaryCredentials:
+    def __call__(self, caller: VerifiedToken) -> TemporaryCredentials:
         """The tenant's credentials; Refused with denied where STS says no, internal where it can't be reached."""
-        token = self.shown(caller, headers)
         try:
             answer = self.sts.assume_role_with_web_identity(
                 RoleArn=self.role_arn,
                 RoleSessionName=caller.tenant.session_name,
-                WebIdentityToken=token,
+                WebIdentityToken=caller.id_token or caller.raw,
                 DurationSeconds=_DURATION_SECONDS,
             )
         except ClientError as error:
