@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local import report, usage_page
+from local import dashboards, report, usage_page
 from local.attacks.judgement import Verdict
 from local.cloud import LocalCloud, LocalCloudError
 from local.proof import Access, Outcome, attacks_on, counted, left_out, plant, run_attacks, tiers_to_prove, walk
@@ -63,9 +63,13 @@ def _run() -> int:
             usage=_usage(stage),
         )
         used = usage_page.read(_ledger(stage), placement.service, stage.outputs["Stage"], Month.of(began))
+        boards = dashboards.read(stage.session.client, placement.service, stage.outputs["Stage"])
     report.write(run, REPORT)
     _print(run)
     print(f"Usage and cost: {usage_page.write(used).resolve().as_uri()}")
+    print(f"Dashboards: {boards.write().resolve().as_uri()}")
+    for problem in boards.problems:
+        print(problem, file=sys.stderr)
     return 0 if run.proved else 1
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local import charts
 from saas_agent.control_plane.connection import connect, connect_local, explain
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.operations import utc_now
@@ -30,9 +31,7 @@ PAGE = Path("build") / "usage.html"
 Key = TypeVar("Key")
 Amount = TypeVar("Amount", int, Decimal)
 
-_STYLE = Path(__file__).with_name("report.css")
 _MOST = 20  # bars of a chart; the tables have everybody
-_USD = Decimal("0.0001")
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,14 @@ def page(usage: Usage) -> str:
     rows = usage.rows
     unpriced = sum(row.unpriced for row in rows)
     tiles = [
-        (_usd(sum((row.cost_usd for row in rows), Decimal(0))), "estimated cost, US dollars"),
-        (_short(sum(map(_tokens, rows))), "tokens"),
+        (charts.usd(sum((row.cost_usd for row in rows), Decimal(0))), "estimated cost, US dollars"),
+        (charts.short(sum(map(_tokens, rows))), "tokens"),
         (f"{sum(row.calls for row in rows if row.kind == 'invocation'):,}", "requests"),
         (str(len({row.tenant_id for row in rows} - {NOBODY})), "tenants"),
     ]
     notes = [f"{unpriced} records have no price, so costs are a lower bound."] if unpriced else []
     notes += [f"{usage.rejected} lines of the log were no good and are not counted."] if usage.rejected else []
-    style = _STYLE.read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{escape(usage.service)}: usage and cost</title><style>{style}</style></head><body><main>
+    return f"""{charts.head(f"{usage.service}: usage and cost")}
 <header class="plain"><h1>Usage and cost, {escape(usage.month)}</h1>
 <p>{escape(usage.service)}, stage {escape(usage.stage)}. {escape(" ".join(notes))}</p></header>
 <section class="tiles">{"".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in tiles)}</section>
@@ -120,30 +116,32 @@ def _cost_per_tenant(rows: Sequence[Row]) -> str:
     tokens = _sums(rows, lambda row: row.tenant_id, _tokens)
     tiers = {row.tenant_id: row.tier for row in rows}
     ranked = sorted(costs, key=lambda tenant: (-costs[tenant], tenant))
-    bars = [(tenant, costs[tenant], _usd(costs[tenant])) for tenant in ranked[:_MOST] if tenant != NOBODY]
-    table = [[tenant, tiers[tenant], _count(tokens[tenant]), _usd(costs[tenant])] for tenant in ranked]
-    return _bars(bars) + _details("All tenants", ["Tenant", "Tier", "Tokens", "US dollars"], table, range(2, 4))
+    bars = [(tenant, costs[tenant], charts.usd(costs[tenant])) for tenant in ranked[:_MOST] if tenant != NOBODY]
+    table = [[tenant, tiers[tenant], charts.count(tokens[tenant]), charts.usd(costs[tenant])] for tenant in ranked]
+    return charts.bars(bars) + charts.details(
+        "All tenants", ["Tenant", "Tier", "Tokens", "US dollars"], table, range(2, 4)
+    )
 
 
 def _feature_cost_per_tier(rows: Sequence[Row]) -> str:
     costs = _sums(rows, lambda row: (row.tier, row.feature), lambda row: row.cost_usd)
     order = {name: number for number, name in enumerate(load_tiers())}
     keys = sorted(costs, key=lambda key: (order.get(key[0], len(order)), -costs[key]))
-    bars = [(f"{tier}, {feature}", costs[tier, feature], _usd(costs[tier, feature])) for tier, feature in keys]
-    return _bars([bar for bar in bars if bar[1]])
+    bars = [(f"{tier}, {feature}", costs[tier, feature], charts.usd(costs[tier, feature])) for tier, feature in keys]
+    return charts.bars([bar for bar in bars if bar[1]])
 
 
 def _tokens_over_time(rows: Sequence[Row]) -> str:
     days = _days(rows)
     if not days:
-        return _NOTHING
+        return charts.NOTHING
     tiers = [name for name in load_tiers() if any(row.tier == name and _tokens(row) for row in rows)]
     sums = _sums(rows, lambda row: (row.day, row.tier), _tokens)
     highest = max(sum(sums.get((day, tier), 0) for tier in tiers) for day in days) or 1
     columns = []
     for day in days:
         parts = [(number, sums.get((day, tier), 0)) for number, tier in enumerate(tiers)]
-        told = ", ".join(f"{tiers[number]} {_count(amount)}" for number, amount in parts if amount) or "none"
+        told = ", ".join(f"{tiers[number]} {charts.count(amount)}" for number, amount in parts if amount) or "none"
         blocks = "".join(
             f'<i class="t{number}" style="height:{amount * 100 / highest:.3f}%"></i>'
             for number, amount in parts
@@ -151,12 +149,12 @@ def _tokens_over_time(rows: Sequence[Row]) -> str:
         )
         columns.append(f'<div title="{day}: {escape(told)}">{blocks}</div>')
     legend = "".join(f'<span><i class="t{number}"></i>{escape(tier)}</span>' for number, tier in enumerate(tiers))
-    table = [[str(day), *(_count(sums.get((day, tier), 0)) for tier in tiers)] for day in days]
+    table = [[str(day), *(charts.count(sums.get((day, tier), 0)) for tier in tiers)] for day in days]
     return (
-        f'<p class="legend">{legend}<span class="top">{_short(highest)} tokens at the top</span></p>'
+        f'<p class="legend">{legend}<span class="top">{charts.short(highest)} tokens at the top</span></p>'
         f'<div class="columns" role="img" aria-label="Tokens by day and tier">{"".join(columns)}</div>'
         f'<p class="axis"><span>{days[0]}</span><span>{days[-1]}</span></p>'
-        + _details("By day", ["Day", *tiers], table, range(1, 1 + len(tiers)))
+        + charts.details("By day", ["Day", *tiers], table, range(1, 1 + len(tiers)))
     )
 
 
@@ -167,15 +165,17 @@ def _latency(rows: Sequence[Row]) -> str:
         calls = sum(row.calls for row in own)
         durations = [sum(counts) for counts in zip(*(row.durations for row in own), strict=True)]
         mean = sum(row.latency_ms for row in own) / calls
-        table.append([tenant, _count(calls), f"{mean:,.0f} ms", percentile(durations, 50), percentile(durations, 95)])
-    return _table(["Tenant", "Requests", "Mean", "50 % within", "95 % within"], table, range(1, 5))
+        table.append(
+            [tenant, charts.count(calls), f"{mean:,.0f} ms", percentile(durations, 50), percentile(durations, 95)]
+        )
+    return charts.table(["Tenant", "Requests", "Mean", "50 % within", "95 % within"], table, range(1, 5))
 
 
 def _refusals(rows: Sequence[Row]) -> str:
     bad = [row for row in rows if row.kind == "invocation" and row.name != OK]
     counts = _sums(bad, lambda row: (row.tenant_id, row.tier, row.name), lambda row: row.calls)
-    table = [[*key, _count(count)] for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    return _table(["Tenant", "Tier", "How it ended", "Requests"], table, range(3, 4)) if table else "<p>None.</p>"
+    table = [[*key, charts.count(count)] for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return charts.table(["Tenant", "Tier", "How it ended", "Requests"], table, range(3, 4)) if table else "<p>None.</p>"
 
 
 def percentile(durations: Sequence[int], percent: int) -> str:
@@ -188,34 +188,7 @@ def percentile(durations: Sequence[int], percent: int) -> str:
     return f"over {BOUNDS_MS[-1] / 1000:g} s"
 
 
-# --- Charts and numbers -----------------------------------------------------------------------------
-
-_NOTHING = "<p>Nothing was used.</p>"
-
-
-def _bars(bars: Sequence[tuple[str, Decimal, str]]) -> str:
-    if not bars:
-        return _NOTHING
-    longest = max(amount for _, amount, _ in bars) or Decimal(1)
-    lines = "".join(
-        f'<li><span>{escape(name)}</span><i><i style="width:{amount * 100 / longest:.2f}%"></i></i><b>{value}</b></li>'
-        for name, amount, value in bars
-    )
-    return f'<ul class="bars">{lines}</ul>'
-
-
-def _details(summary: str, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: range) -> str:
-    return f"<details><summary>{summary}</summary>{_table(head, rows, numbers)}</details>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: range) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if number in numbers else ''}>{escape(text)}</{tag}>" for number, text in enumerate(row)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+# --- Numbers ----------------------------------------------------------------------------------------
 
 
 def _sums(rows: Iterable[Row], key: Callable[[Row], Key], amount: Callable[[Row], Amount]) -> dict[Key, Amount]:
@@ -236,21 +209,6 @@ def _days(rows: Sequence[Row]) -> list[date]:
 
 def _tokens(row: Row) -> int:
     return sum(getattr(row.tokens, part.name) for part in fields(Tokens))
-
-
-def _usd(amount: Decimal) -> str:
-    return f"{amount.quantize(_USD if amount < 1 else Decimal('0.01')):,}"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
-
-
-def _short(number: int) -> str:
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return str(number)
 
 
 if __name__ == "__main__":

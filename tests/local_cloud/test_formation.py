@@ -129,6 +129,23 @@ def test_inert_types_say_why_and_are_accepted(op: Operator) -> None:
     assert op.status("inert") == "CREATE_COMPLETE"
 
 
+def test_a_dashboard_is_there_as_its_body_says(op: Operator) -> None:
+    def board(body: str) -> dict[str, Any]:
+        properties = {"DashboardName": "seen", "DashboardBody": body}
+        return {"Board": {"Type": "AWS::CloudWatch::Dashboard", "Properties": properties}}
+
+    cloudwatch = op.cloud.operator_session().client("cloudwatch")
+    op.create("board", board('{"widgets": []}'))
+    assert cloudwatch.get_dashboard(DashboardName="seen")["DashboardBody"] == '{"widgets": []}'
+    op.update("board", board('{"widgets": [1]}'))
+    assert cloudwatch.get_dashboard(DashboardName="seen")["DashboardBody"] == '{"widgets": [1]}'
+    op.update("board", board("widgets"))
+    assert op.status("board") == "UPDATE_ROLLBACK_COMPLETE"
+    assert cloudwatch.get_dashboard(DashboardName="seen")["DashboardBody"] == '{"widgets": [1]}'
+    op.cloudformation.delete_stack(StackName="board")
+    assert cloudwatch.list_dashboards()["DashboardEntries"] == []
+
+
 def test_a_creation_that_fails_leaves_nothing(op: Operator) -> None:
     resources = {"Table": table("failing"), "Again": {**table("failing"), "DependsOn": "Table"}}
     op.create("failing", resources)

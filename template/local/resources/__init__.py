@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from .. import services
 from .agentcore import AgentMemory, Runtime
 from .api_gateway import Api, Deployment, Stage
+from .cloudwatch import Dashboard
 from .cognito import UserPool, UserPoolClient, UserPoolDomain, UserPoolGroup, UserPoolIdentityProvider
 from .functions import Function, Permission
 from .iam import ManagedPolicy, OidcProvider, Role, RolePolicy
@@ -26,11 +27,10 @@ INERT = {
     **dict.fromkeys((f"AWS::QuickSight::{kind}" for kind in ("Dashboard", "DataSet", "DataSource")), _NO_QUICKSIGHT),
     "AWS::S3::BucketPolicy": ("its statements deny plain HTTP, and the local cloud has no HTTPS; IAM policies decide"),
     "AWS::CloudWatch::Alarm": "nobody is alarmed on one machine",
-    "AWS::CloudWatch::Dashboard": "there is no console to show it; the local report stands in",
     "AWS::Lambda::EventInvokeConfig": "failed events are tried twice more, as where nothing is configured",
     "AWS::Logs::LogStream": "a log stream is there as soon as something is written to it",
     "AWS::Logs::MetricFilter": "metrics are read from the log lines themselves",
-    "AWS::Logs::QueryDefinition": "there is no console to run it in",
+    "AWS::Logs::QueryDefinition": "there is no console to run it in; tests run it",
 }
 """Types that are accepted without effect, each with the reason why nothing is lost."""
 
@@ -54,6 +54,7 @@ KINDS: Mapping[str, Kind] = {
     "AWS::ApiGateway::Stage": Stage(),
     "AWS::BedrockAgentCore::Memory": AgentMemory(),
     "AWS::BedrockAgentCore::Runtime": Runtime(),
+    "AWS::CloudWatch::Dashboard": Dashboard(),
     "AWS::Cognito::UserPool": UserPool(),
     "AWS::Cognito::UserPoolClient": UserPoolClient(),
     "AWS::Cognito::UserPoolDomain": UserPoolDomain(),

@@ -1,12 +1,6 @@
 """The page of usage and cost: the ledger's numbers, and a page that a phone shows as well as a desk, light and dark."""
 
-import html
-import json
-import os
 import re
-import shutil
-import subprocess
-import warnings
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -18,8 +12,9 @@ from saas_agent.metering.ledger import BOUNDS_MS, NOBODY, Row
 from saas_agent.metering.rates import Tokens
 from saas_agent.tenancy.tiers import load_tiers
 
+from .screens import SCHEMES, SCREENS, assert_all_is_shown, installed, look
+
 TIERS = tuple(load_tiers())
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NONE = tuple(0 for _ in range(len(BOUNDS_MS) + 1))
 
 
@@ -101,96 +96,20 @@ def test_it_needs_nothing_else_and_runs_nothing() -> None:
 
 # --- In a browser -----------------------------------------------------------------------------------
 
-# Shows each page in a frame as wide as a screen, and measures what is seen of it.
-MEASURE = """
-function channels(color) { return color.match(/[\\d.]+/g).map(Number); }
-function light(color) {
-  const [r, g, b] = channels(color).map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
-  return .2126 * r + .7152 * g + .0722 * b;
-}
-function ground(element, view) {
-  for (let e = element; e; e = e.parentElement) {
-    const color = view.getComputedStyle(e).backgroundColor;
-    if (channels(color)[3] !== 0) return color;
-  }
-  return "rgb(255, 255, 255)";
-}
-function measure(frame) {
-  const view = frame.contentWindow, page = frame.contentDocument, found = {contrast: {}, outside: []};
-  found.dark = view.matchMedia("(prefers-color-scheme: dark)").matches;
-  found.width = page.documentElement.clientWidth;
-  found.scrolls = page.documentElement.scrollWidth;
-  for (const details of page.querySelectorAll("details")) details.open = true;
-  found.scrolls_open = page.documentElement.scrollWidth;
-  for (const element of page.querySelectorAll("h1, h2, p, li > span, li > b, .tiles b, .tiles span, th, td, summary")) {
-    const style = view.getComputedStyle(element), box = element.getBoundingClientRect();
-    const [one, other] = [light(style.color), light(ground(element, view))].sort((a, b) => b - a);
-    const name = element.tagName.toLowerCase();
-    found.contrast[name] = Math.min(found.contrast[name] ?? 99, (one + .05) / (other + .05));
-    if (!element.closest(".scroll") && (box.left < 0 || box.right > view.innerWidth + 1)) found.outside.push(name);
-    if (parseFloat(style.fontSize) < 14) found.outside.push(name + " is small");
-  }
-  found.bars = [...page.querySelectorAll(".bars i i")].map(bar => bar.getBoundingClientRect().width);
-  found.columns = [...page.querySelectorAll(".columns > div")].map(column =>
-    [...column.children].reduce((sum, block) => sum + block.getBoundingClientRect().height, 0));
-  return found;
-}
-const all = {};
-for (const [name, [width, text]] of Object.entries(pages)) {
-  const frame = document.body.appendChild(document.createElement("iframe"));
-  frame.style = `width:${width}px;height:900px;border:0`;
-  frame.onload = () => {
-    all[name] = measure(frame);
-    document.getElementById("found").textContent = JSON.stringify(all);
-  };
-  frame.srcdoc = text;
-}
-"""
-SCREENS = {"phone": 360, "desk": 1280}
 
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    """The browser's command. Nothing is downloaded: where there is none, these tests are skipped, and that is said."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        reason = f"the usage page is not tested in a browser: none of {', '.join(BROWSERS)} is installed"
-        warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
-    return found
-
-
-@pytest.fixture(scope="module", params=["light", "dark"])
-def seen(browser: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=SCHEMES)
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What each screen shows of the page, and the phone of one that is spoilt."""
-    text = drawn(month())
+    browser, text = installed(), drawn(month())
     spoilt = text.replace("</main>", '<p style="width:900px;color:#777;background:#888">wide</p></main>')
-    pages = {name: [width, text] for name, width in SCREENS.items()} | {"spoilt": [SCREENS["phone"], spoilt]}
-    script = f"const pages = {json.dumps(pages)};".replace("<", "\\u003c") + MEASURE
-    folder = tmp_path_factory.mktemp(request.param)
-    path = folder / "around.html"
-    around = f'<!doctype html><meta charset="utf-8"><body><output id="found"></output><script>{script}</script>'
-    path.write_text(around, encoding="utf-8")
-    command = [browser, "--headless", "--disable-gpu", "--no-first-run", f"--user-data-dir={folder / 'profile'}"]
-    command += ["--no-sandbox"] if os.geteuid() == 0 else []
-    command += [f"--blink-settings=preferredColorScheme={0 if request.param == 'dark' else 1}"]
-    command += ["--window-size=1400,1000", "--virtual-time-budget=4000", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    result = re.search(r'<output id="found">(\{.*?\})</output>', done.stdout)
-    assert result is not None, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(html.unescape(result[1]))
-    assert {each["dark"] for each in found.values()} == {request.param == "dark"}
-    return found
+    pages = {**dict.fromkeys(SCREENS, text), "spoilt": spoilt}
+    return look(browser, pages, request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_a_screen_shows_all_of_it(seen: dict[str, Any], screen: str) -> None:
-    found, width = seen[screen], SCREENS[screen]
-    assert width - 20 <= found["width"] <= width  # less its scroll bar
-    # Tables scroll by themselves; the page never sideways.
-    assert (found["scrolls"], found["scrolls_open"]) == (found["width"], found["width"])
-    assert found["outside"] == []
-    assert {name: ratio for name, ratio in found["contrast"].items() if ratio < 4.5} == {}
+    found = seen[screen]
+    assert_all_is_shown(found, SCREENS[screen])
     # Twenty tenants, three tiers; the longest bar first, and the others in proportion.
     assert len(found["bars"]) == 20 + len(TIERS)
     assert found["bars"][0] > 90
