@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local import emf
+from local import charts, emf
 from local.dashboards import Dashboard, Logs, Page, draw
 from local.logs_insights import NotUnderstood, parse
 from saas_agent.metering.rates import Cost, Tokens
@@ -168,6 +168,11 @@ def test_where_nothing_was_logged_every_widget_says_so() -> None:
     assert found
     assert [title for title, text in found if "Nothing to show: no line" not in text] == []
     assert "no tenant has used anything yet" in page.html
+
+
+def test_neighbouring_times_are_joined_and_a_gap_is_a_gap() -> None:
+    drawn = charts.lines([charts.Curve("n", {0: 1, 60_000: 2, 180_000: 4})], 60_000, (0, 239_999), "None", "sum")
+    assert 'd="M12.50 75.00h0L37.50 50.00M87.50 0.00h0"' in drawn
 
 
 def test_it_needs_nothing_else_and_runs_nothing() -> None:
