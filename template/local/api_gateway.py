@@ -1,7 +1,8 @@
 """API Gateway: calls of deployed REST APIs, at `/execute-api/<api id>/<stage>/<path>`.
 
 What decides is the deployed stage: a method that asks for IAM authorization is judged by the caller's policies, any
-other is open to everybody; the request is validated as far as the method says; then the function answers.
+other is open to everybody; the request is validated as far as the method says; then the function answers. That a
+function turned down what is open to everybody is recorded, as its own decision.
 
 Source: API Gateway developer guide, "Control access to a REST API with IAM permissions", "Request validation for REST
 APIs", "Lambda proxy integrations in API Gateway", and "Gateway response types" for what is answered without it.
@@ -84,7 +85,11 @@ class ApiGateway:
             result = self._functions.invoke_for(_PRINCIPAL, resource, method.function, event)
         except (FunctionError, InvocationRefused, LookupError):
             raise _Refused(502, "InternalServerErrorException", "Internal server error") from None
-        return _proxied(result)
+        response = _proxied(result)
+        if not method.authorized and 400 <= response.status_code < 500:
+            reason = f"the function answers {response.status_code}"
+            self._authorizer.deny(principal, _ACTION, reason, resource=resource, source="function")
+        return response
 
     def _authorize(self, principal: Principal, resource: str) -> None:
         if principal.kind == "anonymous":

@@ -20,7 +20,7 @@ TENANT_TAG = "TenantId"
 
 PrincipalKind = Literal["operator", "role", "anonymous", "service"]
 Source = Literal[
-    "identity", "trust", "authorizer", "signature", "agent", "documents", "interceptor", "gateway", "policy"
+    "identity", "trust", "authorizer", "signature", "agent", "function", "documents", "interceptor", "gateway", "policy"
 ]
 
 OWNERS = "local:Owners"

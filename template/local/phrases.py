@@ -58,6 +58,11 @@ _COMMANDS = {
         (?:\s+(?:say|for|about|on)\b){0,2}[\s:]*(?P<question>.+)$""",
     "show_account": r"""
         \b(?:show|see|give|what\s+is|what's)\b(?:\s+\S+){0,3}?\s+account\b""",
+    "get_usage": r"""
+        \b(?:show|see|give|what\s+is|what's)\b(?:\s+\S+){0,3}?\s+usage\b(?!\s+by\s+day)|\bhow\s+much\b.{0,60}?\bused\b""",
+    "list_daily_usage": r"""
+        \b(?:list|show|see|give|what\s+is|what's)\b(?:\s+\S+){0,4}?\s+(?:daily\s+usage|usage\s+by\s+day)\b
+        (?:\s+(?:in|of|for)\s+(?P<month>[^\s,;]+))?""",
     "list_conversations": r"""
         \b(?:list|show|see|give|what|which|my|any)\b(?:\s+\S+){0,4}?\s+conversations\b""",
     "remember_preference": r"""

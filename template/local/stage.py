@@ -122,8 +122,9 @@ class Home:
 class Stage:
     """One deployed stage.
 
-    outputs: the platform stack's. What only the local cloud can do is None on AWS: `mint`, see `Mint`, and
-    `runtime_session`, which gives the credentials of a runtime's execution role. fetch_keys: issuer -> JWKS.
+    outputs: the platform stack's. api: the address of its API. What only the local cloud can do is None on AWS:
+    `mint`, see `Mint`, and `runtime_session`, which gives the credentials of a runtime's execution role. fetch_keys:
+    issuer -> JWKS.
     """
 
     def __init__(
@@ -147,7 +148,8 @@ class Stage:
         self._runtimes = session.client("bedrock-agentcore-control")
         self.identity = open_identity(session.client, outputs.__getitem__)
         self.registry = Registry(session.client("dynamodb"), outputs["RegistryTable"])
-        self.tenants = AdminClient(session, api_url(outputs, endpoint))
+        self.api = api_url(outputs, endpoint)
+        self.tenants = AdminClient(session, self.api)
 
     def onboard(self, tenant_id: str, tier: str, email: str | None = None) -> Actor:
         """Onboards the tenant, gives its administrator a password, and signs in."""

@@ -397,7 +397,8 @@ def _control(arena: Arena) -> Any:
 
 def _target(arena: Arena) -> dict[str, Any]:
     control, gateway = _control(arena), _gateway_id(arena)
-    [target] = control.list_gateway_targets(gatewayIdentifier=gateway)["items"]
+    targets = control.list_gateway_targets(gatewayIdentifier=gateway)["items"]
+    [target] = [each for each in targets if each["name"] == TARGET]
     found: dict[str, Any] = control.get_gateway_target(gatewayIdentifier=gateway, targetId=target["targetId"])
     return found
 

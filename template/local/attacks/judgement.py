@@ -107,7 +107,7 @@ def _is_at(area: str, decision: Decision, registry: str) -> bool:
         return service == area
     if area == "knowledge_base":
         return decision.source == "documents"
-    if area == "gateway":
+    if area in ("gateway", "gateway_api"):
         return decision.source == "gateway"
     return service not in ("bedrock-agentcore", "sts")
 

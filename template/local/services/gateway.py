@@ -5,8 +5,12 @@ header lists, and the gateway's role, in which it calls functions and asks polic
 something open, this does what is worse for isolation: headers of the client stay unless the interceptor sets them, and
 bodies reach it as they came, batches too.
 
+A target is a Lambda function, or an API by its OpenAPI schema, which is called over HTTP; of APIs the local cloud
+reaches its own alone.
+
 Source: AgentCore developer guide, "Using interceptors with Gateway", "Header propagation with Gateway", "Lambda
-function targets"; Model Context Protocol, "Streamable HTTP", for a server that answers each request with JSON.
+function targets", "OpenAPI schema targets"; Model Context Protocol, "Streamable HTTP", for a server that answers each
+request with JSON.
 """
 
 import base64
@@ -21,10 +25,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import boto3
 import cedarpy
 import jwt
+import urllib3
 from botocore.exceptions import ClientError
 from moto.bedrockagentcorecontrol.models import Gateway as MotoGateway
 from moto.bedrockagentcorecontrol.models import GatewayTarget as MotoTarget
@@ -51,6 +57,8 @@ _NOT_PERMITTED = -32002
 _LIMITED = -32003
 _SECONDS = {"second": 1, "minute": 60}
 _JWT = "$.context.jwt."
+_OWN_API = re.compile(r"https://(?P<api>[a-z0-9]+)\.execute-api\.[^/]+/(?P<stage>\w+)")
+_HTTP = urllib3.PoolManager(retries=False, timeout=30.0)
 
 Message = Mapping[str, Any]
 """A JSON-RPC request, notification or response."""
@@ -190,19 +198,40 @@ class GatewayFront:
             self._record(call.gateway, call.identity, False, f"no policy permits {name}", "policy")
             return _error(body, _NOT_PERMITTED, "Tool call not allowed due to policy enforcement")
         passed = self._passed_on(call, target)
+        if "openApiSchema" in target.target_configuration["mcp"]:
+            failed, text = self._call_api(target, tool, params.get("arguments", {}), passed)
+        else:
+            failed, text = self._call_function(call, body, target, passed)
+        return _result(body, {"content": [{"type": "text", "text": text}], "isError": failed})
+
+    def _call_function(
+        self, call: _Call, body: Message, target: MotoTarget, passed: Mapping[str, str]
+    ) -> tuple[bool, str]:
+        """Whether the target's function failed, and what the model is told."""
+        params = body["params"]
         context = {
             "bedrockAgentCoreMessageVersion": "1.0",
             "bedrockAgentCoreAwsRequestId": str(uuid.uuid4()),
             "bedrockAgentCoreMcpMessageId": str(body["id"]),
             "bedrockAgentCoreGatewayId": call.gateway.gateway_id,
             "bedrockAgentCoreTargetId": target.target_id,
-            "bedrockAgentCoreToolName": name,
+            "bedrockAgentCoreToolName": str(params["name"]),
             "bedrockAgentCorePropagatedHeaders": passed,
         }
         function = target.target_configuration["mcp"]["lambda"]["lambdaArn"]
         failed, answer = self._invoke(call.gateway, function, params.get("arguments", {}), {"custom": context})
-        text = _INTERNAL if failed else json.dumps(answer)
-        return _result(body, {"content": [{"type": "text", "text": text}], "isError": failed})
+        return failed, _INTERNAL if failed else json.dumps(answer)
+
+    def _call_api(self, target: MotoTarget, tool: str, arguments: Any, passed: Mapping[str, str]) -> tuple[bool, str]:
+        """Calls the operation of the target's API. What it has no parameter for goes into the query, too."""
+        [operation] = [found for found in _operations(_schema_of(target)) if found.name == tool]
+        given = {name: str(value) for name, value in arguments.items()} if isinstance(arguments, dict) else {}
+        path = re.sub(r"\{(\w+)\}", lambda found: quote(given.pop(found[1], ""), safe=""), operation.path)
+        url = f"{_at_loopback(_schema_of(target)['servers'][0]['url'])}{path}"
+        answer = _HTTP.request(
+            operation.verb, f"{url}?{urlencode(given)}" if given else url, headers=dict(passed), redirect=False
+        )
+        return not 200 <= answer.status < 300, answer.data.decode(errors="replace")
 
     def _passed_on(self, call: _Call, target: MotoTarget) -> dict[str, str]:
         """The headers that the target gets; what came of those that claim a tenant is recorded."""
@@ -215,6 +244,8 @@ class GatewayFront:
                 became = "was overwritten by the interceptor" if name in passed else "is not on the target's list"
                 self._record(call.gateway, call.identity, False, f"the client's header {name} {became}", "gateway")
         owner = passed.get("x-tenant-id", "*")
+        if "openApiSchema" in target.target_configuration["mcp"]:  # which knows the caller by nothing but the token
+            owner = str(_claims(passed["authorization"]).get("tenant_id")) if "authorization" in passed else "*"
         self._record(call.gateway, call.identity, True, f"a tool is called for {owner}", "gateway", {OWNERS: [owner]})
         return passed
 
@@ -458,8 +489,78 @@ def _claims(authorization: str) -> dict[str, Any]:
 # --- Messages -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Operation:
+    """An operation of an API that is a tool. name: its `operationId`."""
+
+    name: str
+    description: str
+    verb: str
+    path: str
+    parameters: Sequence[Mapping[str, Any]]
+
+
+def _operations(schema: Mapping[str, Any]) -> Iterator[_Operation]:
+    for path, item in schema["paths"].items():
+        for verb, operation in item.items():
+            yield _Operation(
+                operation["operationId"],
+                operation["description"],
+                verb.upper(),
+                path,
+                operation.get("parameters", ()),
+            )
+
+
+def _schema_of(target: MotoTarget) -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = json.loads(target.target_configuration["mcp"]["openApiSchema"]["inlinePayload"])
+    return schema
+
+
+def _at_loopback(url: str) -> str:
+    """Where the local cloud answers for a server of a schema."""
+    own = _OWN_API.fullmatch(url)
+    if own is None:
+        raise UnsupportedChange(
+            f"AWS::BedrockAgentCore::GatewayTarget: the server {url}: the local cloud reaches its own APIs alone"
+        )
+    return f"{os.environ['AWS_ENDPOINT_URL']}/execute-api/{own['api']}/{own['stage']}"
+
+
+def _require_supported(schema: str) -> None:
+    """UnsupportedChange for an OpenAPI schema that AgentCore doesn't take, or that isn't known here."""
+    where = "AWS::BedrockAgentCore::GatewayTarget: the OpenAPI schema"
+    try:
+        document = json.loads(schema)
+    except ValueError:
+        raise UnsupportedChange(f"{where} is no JSON") from None
+    if not str(document.get("openapi", "")).startswith("3.") or len(document.get("servers", ())) != 1:
+        raise UnsupportedChange(f"{where} needs openapi 3 and one server")
+    _at_loopback(document["servers"][0]["url"])
+    if "security" in document or "securitySchemes" in document.get("components", {}):
+        raise UnsupportedChange(f"{where} has security, which a target's credentials are for")
+    for path, item in document["paths"].items():
+        for verb, operation in item.items():
+            if not {"operationId", "description"} <= set(operation) or "requestBody" in operation:
+                raise UnsupportedChange(f"{where}: {verb} {path} needs an operationId, a description and no body")
+            if not {"path", "query"}.issuperset(parameter["in"] for parameter in operation.get("parameters", ())):
+                raise UnsupportedChange(f"{where}: {verb} {path} has parameters elsewhere than in path and query")
+
+
 def _tools(target: MotoTarget) -> Iterator[dict[str, Any]]:
-    for tool in target.target_configuration["mcp"]["lambda"]["toolSchema"]["inlinePayload"]:
+    mcp = target.target_configuration["mcp"]
+    for operation in _operations(_schema_of(target)) if "openApiSchema" in mcp else ():
+        properties = {
+            parameter["name"]: {**parameter["schema"], "description": parameter.get("description", "")}
+            for parameter in operation.parameters
+        }
+        required = [parameter["name"] for parameter in operation.parameters if parameter.get("required")]
+        yield {
+            "name": f"{target.name}{_SEPARATOR}{operation.name}",
+            "description": operation.description,
+            "inputSchema": {"type": "object", "properties": properties, "required": required},
+        }
+    for tool in mcp.get("lambda", {}).get("toolSchema", {}).get("inlinePayload", ()):
         yield {
             "name": f"{target.name}{_SEPARATOR}{tool['name']}",
             "description": tool["description"],
@@ -564,7 +665,7 @@ class Gateway(Kind):
 
 
 class GatewayTarget(Kind):
-    """AWS::BedrockAgentCore::GatewayTarget with a Lambda function and its tools' schemas in the template."""
+    """AWS::BedrockAgentCore::GatewayTarget: a Lambda function or an API, with its schema in the template."""
 
     replaced_by = frozenset({"GatewayIdentifier"})
 
@@ -602,11 +703,19 @@ class GatewayTarget(Kind):
 
     @staticmethod
     def _settings(properties: Properties) -> dict[str, Any]:
-        function = properties["TargetConfiguration"].get("Mcp", {}).get("Lambda", {})
-        if "InlinePayload" not in function.get("ToolSchema", {}):
+        mcp = properties["TargetConfiguration"].get("Mcp", {})
+        api = mcp.get("OpenApiSchema", {})
+        if "InlinePayload" not in mcp.get("Lambda", {}).get("ToolSchema", api):
             raise UnsupportedChange(
-                "AWS::BedrockAgentCore::GatewayTarget: the local cloud has Lambda targets with an InlinePayload"
+                "AWS::BedrockAgentCore::GatewayTarget: the local cloud has targets of Lambda and OpenAPI, each with an "
+                "InlinePayload"
             )
+        if api and properties.get("CredentialProviderConfigurations"):
+            raise UnsupportedChange(
+                "AWS::BedrockAgentCore::GatewayTarget: in the local cloud an API has no credentials but the caller's"
+            )
+        if api:
+            _require_supported(api["InlinePayload"])
         return {
             "name": properties["Name"],
             "target_configuration": _api_form(properties["TargetConfiguration"]),

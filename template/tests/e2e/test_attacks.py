@@ -52,6 +52,8 @@ def test_there_are_attacks_on_every_component(stage: Stage) -> None:
     expected = {"request", "identity", "sts", "registry"} | (set(placement.components) - {"runtime"})
     if "CredentialsFunction" in stage.outputs:
         expected.add("vending")
+    if "gateway" in expected:
+        expected.add("gateway_api")
     if "gateway" in expected and find_spec("saas_agent.tenancy.web_identity"):
         expected.add("gateway_id_token")
     if any(placement.has_own(tier) for tier in placement.tiers):

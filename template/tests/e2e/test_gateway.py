@@ -5,8 +5,10 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import jwt
 import pytest
 import urllib3
 from moto.bedrockagentcorecontrol.models import bedrockagentcorecontrol_backends
@@ -19,14 +21,19 @@ from local.cloud import ACCOUNT, LocalCloud
 from local.proof import attempt, plant
 from local.services import gateway as service
 from local.stage import Actor, Stage
-from saas_agent.agent.gateway_tools import TOOLS
-from saas_agent.gateway_calls import SEPARATOR, TARGET, TENANT_HEADER
+from saas_agent.agent.gateway_tools import API_OPERATIONS, TOOLS
+from saas_agent.gateway_calls import API_TARGET, SEPARATOR, TARGET, TENANT_HEADER, Offered, named
+from saas_agent.metering.ledger import LedgerReader
 from saas_agent.metering.record import MARK, Record, looks_like_usage, read
 from saas_agent.tenancy import standing
+from saas_agent.tenancy.tenant import TenantContext
 from saas_agent.tenancy.tiers import load_tiers
+from saas_agent.tenancy.token import TokenVerifier, VerifiedToken
 
 HTTP = urllib3.PoolManager(retries=False)
 SHOW = f"{TARGET}{SEPARATOR}show_account"
+USAGE, DAYS = (f"{API_TARGET}{SEPARATOR}{name}" for name in ("get_usage", "list_daily_usage"))
+OFFERED: dict[str, Offered] = {**named(TARGET, TOOLS), **named(API_TARGET, API_OPERATIONS)}
 
 
 def rpc(stage: Stage, actor: Actor, method: str, params: Any = None) -> dict[str, Any]:
@@ -58,11 +65,11 @@ def test_a_tier_sees_and_calls_its_own_tools_and_no_other(
     stage: Stage, of_each_tier: dict[str, Actor], tier: str
 ) -> None:
     actor = of_each_tier[tier]
-    own = {f"{TARGET}{SEPARATOR}{name}" for name, tool in TOOLS.items() if tier in tool.tiers}
+    own = {name for name, tool in OFFERED.items() if tier in tool.tiers}
     assert {tool["name"] for tool in rpc(stage, actor, "tools/list")["result"]["tools"]} == own
-    for name in TOOLS:
-        answer = rpc(stage, actor, "tools/call", {"name": f"{TARGET}{SEPARATOR}{name}", "arguments": {}})
-        if f"{TARGET}{SEPARATOR}{name}" in own:
+    for name in OFFERED:
+        answer = rpc(stage, actor, "tools/call", {"name": name, "arguments": {}})
+        if name in own:
             assert answer["result"]["isError"] is False
         else:
             assert refused(answer) == "tool_not_in_tier"
@@ -218,11 +225,112 @@ def test_no_token_reaches_a_log(stage: Stage, acme: Actor, caplog: pytest.LogCap
     assert acme.tokens.access not in caplog.text
 
 
+# --- The API behind the gateway -------------------------------------------------------------------
+
+
+def told(answer: dict[str, Any]) -> Any:
+    """What a tool told."""
+    assert answer["result"]["isError"] is False
+    return json.loads(answer["result"]["content"][0]["text"])
+
+
+def test_the_agent_tells_each_tenant_its_own_usage(
+    cloud: LocalCloud, stage: Stage, of_each_tier: dict[str, Actor]
+) -> None:
+    tiers = load_tiers()
+    for tier, actor in of_each_tier.items():
+        stage.ask(actor, "hello")
+        cloud.flush()
+        reader = LedgerReader(stage.session.client("dynamodb"), stage.outputs["LedgerTable"])
+        day, month = reader.totals(actor.name, datetime.now(UTC).date())
+        assert day.tokens > 0
+        shown = told(rpc(stage, actor, "tools/call", {"name": USAGE, "arguments": {}}))
+        assert shown["tier"] == tier
+        for period, used, tokens in (
+            ("day", day.tokens, tiers[tier].tokens_per_day),
+            ("month", month.tokens, tiers[tier].tokens_per_month),
+        ):
+            assert (shown[period]["used"], shown[period]["left"]) == (used, tokens - used)
+        answer = stage.ask(actor, "show our usage")
+        assert answer.status == 200 and f'"tier": "{tier}"' in answer.body["answer"]
+
+
+def test_an_argument_reaches_the_api(cloud: LocalCloud, stage: Stage, of_each_tier: dict[str, Actor]) -> None:
+    actor = of_each_tier["premium"]
+    stage.ask(actor, "hello")
+    cloud.flush()
+    month = f"{datetime.now(UTC):%Y-%m}"
+    days = told(rpc(stage, actor, "tools/call", {"name": DAYS, "arguments": {"month": month}}))["days"]
+    assert days and days[-1]["requests"] > 0 and days[-1]["tokens"] > 0
+    assert told(rpc(stage, actor, "tools/call", {"name": DAYS, "arguments": {"month": "2020-01"}}))["days"] == []
+    assert rpc(stage, actor, "tools/call", {"name": DAYS, "arguments": {"month": "May"}})["result"]["isError"] is True
+
+
+def test_everything_that_the_apis_function_does_its_roles_are_for(
+    stage: Stage, decisions: DecisionLog, of_each_tier: dict[str, Actor]
+) -> None:
+    position = decisions.position()
+    actor = of_each_tier["premium"]
+    for name in (USAGE, DAYS):
+        told(rpc(stage, actor, "tools/call", {"name": name, "arguments": {}}))
+    made = [each for each in decisions.since(position) if "UsageReadingRole" in each.principal]
+    assert {each.action for each in made} == {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
+    assert all(each.allowed and each.tenant == actor.name for each in made)
+
+
+def test_calls_of_the_api_are_metered_for_their_tenant(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:
+    session_id = acme.new_session_id()
+    stage.ask(acme, "show our usage", session_id)
+    stage.ask(acme, "show our usage with tenant_id=globex", session_id)
+    calls = [r for r in records(cloud, stage, acme, session_id) if r.operation and r.operation.name == USAGE]
+    assert [(r.tenant_id, r.operation.calls, r.operation.errors) for r in calls if r.operation] == [
+        ("acme", 1, 0),
+        ("acme", 1, 1),
+    ]
+
+
+def test_a_mistake_in_the_apis_function_meets_iam(
+    stage: Stage, decisions: DecisionLog, acme: Actor, acme2: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = LedgerReader.totals
+    monkeypatch.setattr(LedgerReader, "totals", lambda reader, _, day: right(reader, acme2.name, day))
+    position = decisions.position()
+    assert rpc(stage, acme, "tools/call", {"name": USAGE, "arguments": {}})["result"]["isError"] is True
+    denied = [each for each in decisions.since(position) if not each.allowed]
+    assert [(each.action, each.source) for each in denied] == [("dynamodb:BatchGetItem", "identity")]
+
+
+def test_without_its_interceptor_the_gateway_brings_the_api_no_token(
+    stage: Stage, decisions: DecisionLog, acme: Actor, acme2: Actor, gateway_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verdict(stage, decisions, acme, acme2, "tenant_header", "gateway_api").safe
+    monkeypatch.setattr(gateway_of(acme), "interceptor_configurations", [])
+    answer = rpc(stage, acme, "tools/call", {"name": USAGE, "arguments": {}})
+    assert answer["result"]["isError"] is True
+    assert json.loads(answer["result"]["content"][0]["text"])["error"]["code"] == "invalid_token"
+
+
+@pytest.mark.parametrize("name", ["changed_token", "unsigned_token", "forged_token"])
+def test_were_tokens_not_verified_the_api_would_tell_another_tenants(
+    stage: Stage, decisions: DecisionLog, acme: Actor, acme2: Actor, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert verdict(stage, decisions, acme, acme2, name, "gateway_api") is Verdict.DENIED
+
+    def believed(_: object, raw: str) -> VerifiedToken:
+        claims = jwt.decode(raw, options={"verify_signature": False})
+        return VerifiedToken(TenantContext(claims["tenant_id"], claims["tier"], claims["sub"], claims["exp"]), raw)
+
+    monkeypatch.setattr(TokenVerifier, "access_token", believed)
+    assert verdict(stage, decisions, acme, acme2, name, "gateway_api") is Verdict.LEAKED
+
+
 # --- Each control, removed ------------------------------------------------------------------------
 
 
-def verdict(stage: Stage, decisions: DecisionLog, attacker: Actor, victim: Actor, name: str) -> Verdict:
-    [found] = [attack for attack in all_attacks() if attack.id == f"gateway.{name}"]
+def verdict(
+    stage: Stage, decisions: DecisionLog, attacker: Actor, victim: Actor, name: str, area: str = "gateway"
+) -> Verdict:
+    [found] = [attack for attack in all_attacks() if attack.id == f"{area}.{name}"]
     position = decisions.position()
     came_back, _ = attempt(found, Arena(stage, attacker, victim, None))
     registry = stage.outputs["RegistryTable"]
@@ -274,9 +382,9 @@ def test_what_no_policy_permits_is_refused_without_the_interceptor_too(
 ) -> None:
     for tier, actor in of_each_tier.items():
         monkeypatch.setattr(gateway_of(actor), "interceptor_configurations", [])
-        own = {f"{TARGET}{SEPARATOR}{name}" for name, tool in TOOLS.items() if tier in tool.tiers}
+        own = {name for name, tool in OFFERED.items() if tier in tool.tiers}
         assert {tool["name"] for tool in rpc(stage, actor, "tools/list")["result"]["tools"]} == own
-        for name in {f"{TARGET}{SEPARATOR}{name}" for name in TOOLS} - own:
+        for name in set(OFFERED) - own:
             position = decisions.position()
             assert rpc(stage, actor, "tools/call", {"name": name, "arguments": {}})["error"]["code"] == -32002
             denied = [decision.source for decision in decisions.since(position) if not decision.allowed]
@@ -290,7 +398,7 @@ def test_an_interceptor_that_fails_lets_nothing_through(
     broken = json.loads(json.dumps(gateway.interceptor_configurations))
     # A function that answers nothing of an interceptor's.
     targets = bedrockagentcorecontrol_backends[ACCOUNT][stage.region].gateway_targets
-    [target] = [found for (owner, _), found in targets.items() if owner == gateway.gateway_id]
+    [target] = [each for (owner, _), each in targets.items() if (owner, each.name) == (gateway.gateway_id, TARGET)]
     broken[0]["interceptor"]["lambda"]["arn"] = target.target_configuration["mcp"]["lambda"]["lambdaArn"]
     monkeypatch.setattr(gateway, "interceptor_configurations", broken)
     assert "error" in rpc(stage, acme, "tools/call", {"name": SHOW, "arguments": {}})

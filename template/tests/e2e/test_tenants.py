@@ -720,7 +720,10 @@ def test_nothing_of_the_api_is_open_but_discovery_and_what_verifies_tokens_itsel
     opened = {(method.path, method.function.rpartition(":")[2]) for method in methods if not method.authorized}
     users = cloud.outputs["UsersFunction"]
     discovery = f"{cloud.outputs['Service']}-{cloud.outputs['Stage']}-discovery"
-    assert opened == {("/discovery/{tenant_id}", discovery), ("/users", users), ("/users/{id}", users)}
+    usage = {found for found in opened if found[0] in ("/usage", "/usage/days")}
+    assert len(usage) == (2 if "gateway" in PLACEMENT.components else 0)
+    assert all(function.startswith(discovery.replace("discovery", "usage-api")) for _, function in usage)
+    assert opened - usage == {("/discovery/{tenant_id}", discovery), ("/users", users), ("/users/{id}", users)}
 
 
 def test_what_is_open_to_tokens_takes_no_other_caller(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:

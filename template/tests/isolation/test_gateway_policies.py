@@ -1,5 +1,6 @@
 """Cedar's policies, validated and decided offline: who may call what behind the gateway; each hole is noticed."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,13 +10,16 @@ import pytest
 
 from local import template as formation
 from local.services.gateway import Engine, cedar_findings, cedar_schema
-from saas_agent.agent.gateway_tools import TOOLS
+from saas_agent.agent.gateway_tools import API_OPERATIONS, TOOLS
 from saas_agent.control_plane.states import Status
+from saas_agent.gateway_calls import API_TARGET, TARGET, Offered, named
 from saas_agent.tenancy.placement import load_placement
 
 WHO: Mapping[str, frozenset[str]] = {
-    "show_account": frozenset({"basic", "standard", "premium"}),
-    "list_conversations": frozenset({"standard", "premium"}),
+    "tools___show_account": frozenset({"basic", "standard", "premium"}),
+    "tools___list_conversations": frozenset({"standard", "premium"}),
+    "api___get_usage": frozenset({"basic", "standard", "premium"}),
+    "api___list_daily_usage": frozenset({"standard", "premium"}),
 }
 """Which tiers may call which tool, while their tenant's token says ACTIVE. Nobody else may call anything."""
 
@@ -50,19 +54,22 @@ def policies(stack: str) -> dict[str, str]:
 
 def schema(stack: str) -> str:
     """Cedar's schema for the stack's tools."""
-    [target] = _of(templates()[stack], "GatewayTarget")
-    tools = target["TargetConfiguration"]["Mcp"]["Lambda"]["ToolSchema"]["InlinePayload"]
+    targets = _of(templates()[stack], "GatewayTarget")
     return cedar_schema(
-        {
-            "name": f"tools___{tool['Name']}",
-            "inputSchema": {
-                "properties": {
-                    name: {"type": inner["Type"]} for name, inner in tool["InputSchema"].get("Properties", {}).items()
-                }
-            },
-        }
-        for tool in tools
+        {"name": f"{target['Name']}___{name}", "inputSchema": {"properties": properties}}
+        for target in targets
+        for name, properties in _tools(target["TargetConfiguration"]["Mcp"])
     )
+
+
+def _tools(target: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for tool in target.get("Lambda", {}).get("ToolSchema", {}).get("InlinePayload", []):
+        given = tool["InputSchema"].get("Properties", {})
+        yield tool["Name"], {name: {"type": inner["Type"]} for name, inner in given.items()}
+    if "OpenApiSchema" in target:
+        document = json.loads(target["OpenApiSchema"]["InlinePayload"]["Fn::Sub"][0])
+        for operation in (each for item in document["paths"].values() for each in item.values()):
+            yield operation["operationId"], {one["name"]: one["schema"] for one in operation.get("parameters", [])}
 
 
 def is_own(stack: str) -> bool:
@@ -75,12 +82,12 @@ def table(stack: str) -> Iterator[tuple[str, dict[str, Any], str, str, bool]]:
     tiers = [*load_placement().tiers, "free", ""]
     for tier in tiers:
         for status in [*map(str, Status), "active", ""]:
-            for tool in [*TOOLS, "delete_everything"]:
+            for tool in [*WHO, "tools___delete_everything", "api___show_account", "get_usage"]:
                 claims = {"sub": "user", "tenant_id": ME, "tier": tier, "tenant_status": status}
                 permitted = status == "ACTIVE" and tier in WHO.get(tool, ())
                 yield f"{tier or 'no tier'}, {status or 'no status'}: {tool}", claims, tool, HERE, permitted
     best = {"sub": "user", "tenant_id": ME, "tier": "premium", "tenant_status": "ACTIVE"}
-    for tool in TOOLS:
+    for tool in WHO:
         for missing in ("tenant_id", "tier", "tenant_status"):
             less = {name: value for name, value in best.items() if name != missing}
             yield f"without {missing}: {tool}", less, tool, HERE, False
@@ -98,7 +105,7 @@ def violations(stack: str, changed: Policies) -> Iterator[str]:
             yield f"{name}: {finding}"
     engine = Engine(dict(changed))
     for line, claims, tool, gateway, permitted in table(stack):
-        if engine.permits(claims, f"tools___{tool}", gateway, {}) != permitted:
+        if engine.permits(claims, tool, gateway, {}) != permitted:
             yield f"{line}: {'refused' if permitted else 'permitted'}"
 
 
@@ -109,12 +116,13 @@ def test_who_may_call_what_is_decided_as_the_table_has_it(stack: str) -> None:
 
 
 def test_the_table_is_that_of_the_interceptor() -> None:
-    assert {name: tool.tiers for name, tool in TOOLS.items()} == WHO
+    offered: dict[str, Offered] = {**named(TARGET, TOOLS), **named(API_TARGET, API_OPERATIONS)}
+    assert {name: tool.tiers for name, tool in offered.items()} == WHO
 
 
 @pytest.mark.parametrize("stack", templates())
 def test_without_policies_nobody_may_call_anything(stack: str) -> None:
-    assert not any(Engine().permits(claims, f"tools___{tool}", at, {}) for _, claims, tool, at, _ in table(stack))
+    assert not any(Engine().permits(claims, tool, at, {}) for _, claims, tool, at, _ in table(stack))
 
 
 def mutants(statement: str) -> Iterator[tuple[str, str]]:
@@ -133,7 +141,7 @@ def mutants(statement: str) -> Iterator[tuple[str, str]]:
         if status is not Status.ACTIVE:
             yield f"{status} for ACTIVE", statement.replace('"ACTIVE"', f'"{status}"')
     yield "any tool", re.sub(r"action == [^,]+,", "action,", statement)
-    yield "another tool", re.sub(r'"tools___[^"]+"', '"tools___delete_everything"', statement)
+    yield "another tool", re.sub(r'"(tools|api)___[^"]+"', '"tools___delete_everything"', statement)
     yield "any gateway", re.sub(r'resource == AgentCore::Gateway::"[^"]+"', "resource", statement)
     yield "another gateway", statement.replace(HERE, ELSEWHERE)
     yield "forbidden", statement.replace("permit", "forbid", 1)

@@ -83,6 +83,10 @@ _KEEP_BUCKETS = (
 _OWN_BUCKETS = "arn:${AWS::Partition}:s3:::4(-(2(/(AWS::StackId))))-*"
 _OWN_DOCUMENTS = "arn:${AWS::Partition}:s3:::docs4(-(2(/(AWS::StackId))))-*"
 
+_OWN_ITEMS = (
+    " if ForAllValues:StringEquals dynamodb:LeadingKeys TENANT#${aws:PrincipalTag/TenantId}"
+    " if Null aws:PrincipalTag/TenantId false if Null dynamodb:LeadingKeys false"
+)
 GRANTS: Mapping[str, frozenset[str]] = {
     "ExecutionRole": _RUNTIME
     | {_runtime_log("_(-(${Service}-${Stage}))"), "Allow lambda:InvokeFunction on CredentialsFunction.Arn"},
@@ -470,6 +474,21 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "trusts cloudformation.amazonaws.com: sts:AssumeRole",
         }
     ),
+    # Which pool a token is of, where tenants' own runtimes trust tenants' own; all else in a session of the tenant.
+    "UsageApiRole": frozenset(
+        {
+            "Allow dynamodb:GetItem on RegistryTable.Arn",
+            "Allow sts:AssumeRole sts:TagSession on UsageReadingRole.Arn",
+        }
+    ),
+    "UsageReadingRole": frozenset(
+        {
+            f"Allow dynamodb:GetItem on RegistryTable.Arn{_OWN_ITEMS}",
+            f"Allow dynamodb:BatchGetItem dynamodb:Query on LedgerTable.Arn{_OWN_ITEMS}",
+            "trusts UsageApiRole.Arn: sts:AssumeRole sts:TagSession "
+            "if ForAllValues:StringEquals aws:TagKeys TenantId if StringLike aws:RequestTag/TenantId ?*",
+        }
+    ),
     # Its tenant comes from a token that the function verifies: IAM can't hold any of these calls to one.
     "KnowledgeRole": frozenset(
         {
@@ -515,6 +534,8 @@ FROM_OUTSIDE: Mapping[str, str] = {
     "AdminApiPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/*",
     # What is below /users, for tenants' administrators, and below /tenants/{tenant_id}/users, for operators.
     "UsersPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/*/users*",
+    # For tenants' users, and so for the gateway with their tokens.
+    "UsageApiPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/GET/usage*",
     "DiscoveryPermission": f"apigateway.amazonaws.com of AWS::AccountId {_METHODS}/GET/discovery/*",
     "PreTokenPermission": "cognito-idp.amazonaws.com of AWS::AccountId from UserPool.Arn",
     "LedgerPermission": "logs.amazonaws.com of AWS::AccountId from "
@@ -582,8 +603,10 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "ExceptionLevel": None,
     },
     "AWS::BedrockAgentCore::Policy": {"ValidationMode": "FAIL_ON_ANY_FINDINGS", "EnforcementMode": None},
+    # Never a key or a client of the platform's own, which would be the same for every tenant: a function is called in
+    # the gateway's role, an API with nothing but the caller's token.
     "AWS::BedrockAgentCore::GatewayTarget": {
-        "CredentialProviderConfigurations": [{"CredentialProviderType": "GATEWAY_IAM_ROLE"}],
+        "CredentialProviderConfigurations": ([{"CredentialProviderType": "GATEWAY_IAM_ROLE"}], None),
     },
     "AWS::IAM::OIDCProvider": {"ClientIdList": ["UserPoolClient"], "Url": "UserPool.ProviderURL"},
     "AWS::S3::Bucket": {
@@ -824,6 +847,10 @@ def _settings(template: Template) -> Iterator[str]:
                 yield f"{name}: {path} is {found!r}; expected {value!r}"
         for path, allowed in NOTHING_BUT.get(kind, {}).items():
             listed = _at(properties, path)
+            if _is_api(kind, properties):
+                if properties.keys() & {"MetadataConfiguration", "CredentialProviderConfigurations"}:
+                    yield f"{name}: an API gets the caller's token from the interceptor, and nothing else"
+                continue
             # Without the list, Cognito and AgentCore choose one of their own.
             if not isinstance(listed, list) or not allowed.issuperset(map(text, listed)):
                 yield f"{name}: {path} is {listed!r}; expected nothing but {sorted(allowed)}; see {_HERE}"
@@ -834,6 +861,11 @@ def _settings(template: Template) -> Iterator[str]:
         yield from _tenant_attribute(name, kind, properties)
         yield from _pages(name, kind, properties)
         yield from _tenants_own_runtime(name, kind, properties, template)
+
+
+def _is_api(kind: str, properties: Mapping[str, Any]) -> bool:
+    target = _at(properties, "TargetConfiguration.Mcp.OpenApiSchema")
+    return kind == "AWS::BedrockAgentCore::GatewayTarget" and target is not None
 
 
 def _tenant_attribute(name: str, kind: str, properties: Mapping[str, Any]) -> Iterator[str]:
@@ -962,6 +994,7 @@ FURTHER: Sequence[tuple[str, Mapping[str, Any]]] = (
 )
 """Resources that nobody may add unnoticed."""
 
+_ANY_HEADER = {"AllowedRequestHeaders": ["X-Any"]}
 _JWT = "AuthorizerConfiguration.CustomJWTAuthorizer"
 WEAKER: Mapping[str, Sequence[tuple[str, Any]]] = {
     "AWS::Cognito::UserPool": (
@@ -1017,8 +1050,8 @@ WEAKER: Mapping[str, Sequence[tuple[str, Any]]] = {
         ("EnforcementMode", "LOG_ONLY"),
     ),
     "AWS::BedrockAgentCore::GatewayTarget": (
-        ("MetadataConfiguration", None),
         ("MetadataConfiguration.AllowedRequestHeaders", ["X-Tenant-Id", "X-Tenant-Tier", "X-Tenant"]),
+        ("CredentialProviderConfigurations", [{"CredentialProviderType": "API_KEY"}]),
         ("CredentialProviderConfigurations", [{"CredentialProviderType": "CALLER_IAM_CREDENTIALS"}]),
     ),
     "AWS::IAM::OIDCProvider": (("ClientIdList", [{"Ref": "UserPoolClient"}, "another"]), ("Url", "https://any")),
@@ -1057,6 +1090,9 @@ def _weaker(template: Template) -> Iterator[tuple[str, Template]]:
     for name, resource in template["Resources"].items():
         for path, value in WEAKER.get(resource["Type"], ()):
             yield f"{name}: {path} = {value}", _set(template, name, path, value)
+        if (kind := resource["Type"]) == "AWS::BedrockAgentCore::GatewayTarget":
+            lists = _is_api(kind, resource["Properties"])
+            yield f"{name}: lists", _set(template, name, "MetadataConfiguration", _ANY_HEADER if lists else None)
         if resource["Type"] in _OF_A_TENANT and "TenantId" in template.get("Parameters", {}):
             for path in (f"{_JWT}.CustomClaims", f"{_JWT}.CustomClaims.0.AuthorizingClaimMatchValue"):
                 yield f"{name}: without {path}", _set(template, name, path, None)

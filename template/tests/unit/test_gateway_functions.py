@@ -1,6 +1,7 @@
 """The interceptor and the tools' function, and the schemas that the model sees of the tools."""
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -13,12 +14,13 @@ import pytest
 
 from local import template as formation
 from saas_agent import gateway
-from saas_agent.agent.gateway_tools import TOOLS
+from saas_agent.agent.gateway_tools import API_OPERATIONS, TOOLS
 from saas_agent.errors import TENANT_NOT_ACTIVE, ConfigurationError, Refused
 from saas_agent.functions import gateway_interceptor, gateway_tools
 from saas_agent.functions.gateway_tools import NotCalled
 from saas_agent.gateway import ToolGateway
 from saas_agent.gateway_calls import (
+    API_TARGET,
     INVALID_CALL,
     NOT_IN_TIER,
     SEPARATOR,
@@ -26,8 +28,10 @@ from saas_agent.gateway_calls import (
     TENANT_HEADER,
     TIER_HEADER,
     GatewayTool,
+    Offered,
     entitled,
     header,
+    named,
     own_arguments,
 )
 from saas_agent.tenancy.tenant import TenantContext
@@ -44,57 +48,108 @@ ABOVE = f"{TARGET}{SEPARATOR}list_conversations"
 NAMES_SOMEBODY = re.compile(r"tenant|actor|subject|company|customer|org|user|owner|token|session|credential|header")
 
 
+OFFERED: dict[str, Offered] = {**named(TARGET, TOOLS), **named(API_TARGET, API_OPERATIONS)}
+
+
 def fields(schema: Mapping[str, Any]) -> Iterator[str]:
     """The names of all fields of a schema, at any depth."""
-    for name, inner in schema.get("Properties", {}).items():
+    for name, inner in schema.get("properties", {}).items():
         yield name
         yield from fields(inner)
-    if "Items" in schema:
-        yield from fields(schema["Items"])
+    for inner in [schema["items"]] if "items" in schema else []:
+        yield from fields(inner)
 
 
-def schemas() -> dict[str, Any]:
-    """The tools' schemas of every stack that has a gateway, by stack and tool."""
-    found: dict[tuple[str, str], Any] = {}
-    for path in sorted(Path("infra").glob("*.yaml")):
-        for resource in formation.parse(path.read_text(encoding="utf-8"))["Resources"].values():
-            if resource["Type"] == "AWS::BedrockAgentCore::GatewayTarget":
-                assert resource["Properties"]["Name"] == TARGET
-                function = resource["Properties"]["TargetConfiguration"]["Mcp"]["Lambda"]
-                found |= {(path.name, tool["Name"]): tool for tool in function["ToolSchema"]["InlinePayload"]}
-    return {f"{stack} {tool}": schema for (stack, tool), schema in found.items()}
+def schemas() -> dict[str, dict[str, Any]]:
+    """What the model may give to every tool of every stack that has a gateway, as JSON Schema, by stack and tool."""
+    return {
+        f"{path.name} {properties['Name']}{SEPARATOR}{name}": schema
+        for path in sorted(Path("infra").glob("*.yaml"))
+        for resource in formation.parse(path.read_text(encoding="utf-8"))["Resources"].values()
+        if resource["Type"] == "AWS::BedrockAgentCore::GatewayTarget"
+        for properties in [resource["Properties"]]
+        for name, schema in arguments(properties["TargetConfiguration"]["Mcp"])
+    }
+
+
+def arguments(target: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The target's tools, each with the schema of its arguments."""
+    [(kind, configured)] = target.items()
+    if kind == "Lambda":
+        for tool in configured["ToolSchema"]["InlinePayload"]:
+            yield tool["Name"], in_lower_case(tool["InputSchema"])
+        return
+    assert kind == "OpenApiSchema", "a target of another kind: say here what the model may give to its tools"
+    document = json.loads(configured["InlinePayload"]["Fn::Sub"][0])
+    assert not {"components", "security"} & set(document), "say here what they let the model give"
+    for path, item in document["paths"].items():
+        assert set(item) <= {"get", "put", "post", "patch", "delete"}
+        for operation in item.values():
+            parameters = operation.get("parameters", [])
+            properties = {parameter["name"]: parameter["schema"] for parameter in parameters}
+            # Headers are the interceptor's to set.
+            assert {parameter["in"] for parameter in parameters} <= {"path", "query"}
+            assert set(re.findall(r"{(.*?)}", path)) <= set(properties)
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                properties |= content["schema"].get("properties", {})
+            required = [parameter["name"] for parameter in parameters if parameter.get("required")]
+            yield operation["operationId"], {"properties": properties, "required": required}
+
+
+def in_lower_case(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema as CloudFormation has it, as JSON Schema spells it."""
+    spelt: dict[str, Any] = {name.lower(): value for name, value in schema.items()}
+    if "properties" in spelt:
+        spelt["properties"] = {name: in_lower_case(inner) for name, inner in spelt["properties"].items()}
+    if "items" in spelt:
+        spelt["items"] = in_lower_case(spelt["items"])
+    return spelt
 
 
 @pytest.mark.parametrize("name", schemas())
 def test_no_schema_has_a_field_that_says_whose_data_it_is(name: str) -> None:
-    schema = schemas()[name]["InputSchema"]
-    assert [field for field in fields(schema) if NAMES_SOMEBODY.search(field.lower())] == []
+    assert [field for field in fields(schemas()[name]) if NAMES_SOMEBODY.search(field.lower())] == []
 
 
 @pytest.mark.parametrize("name", ["tenantId", "customer", "X-Tenant-Id", "actor_id"])
 def test_such_a_field_would_be_seen(name: str) -> None:
     inner = {"Type": "object", "Properties": {name: {"Type": "string"}}}
     outer = {"Type": "object", "Properties": {"filters": {"Type": "array", "Items": inner}}}
-    assert any(NAMES_SOMEBODY.search(field.lower()) for field in fields(outer))
+    assert any(NAMES_SOMEBODY.search(field.lower()) for field in fields(in_lower_case(outer)))
+    content = {"application/json": {"schema": {"properties": {name: {"type": "string"}}}}}
+    for more in (
+        {"parameters": [{"name": name, "in": "query", "schema": {"type": "string"}}]},
+        {"requestBody": {"content": content}},
+    ):
+        document = {"paths": {"/usage": {"post": {"operationId": "look", **more}}}}
+        [(_, schema)] = arguments({"OpenApiSchema": {"InlinePayload": {"Fn::Sub": [json.dumps(document), {}]}}})
+        assert any(NAMES_SOMEBODY.search(field.lower()) for field in fields(schema))
+
+
+def test_no_operation_of_the_api_is_given_a_header() -> None:
+    parameters = [{"name": "X-Any", "in": "header", "schema": {"type": "string"}}]
+    document = {"paths": {"/usage": {"get": {"operationId": "look", "parameters": parameters}}}}
+    with pytest.raises(AssertionError):
+        list(arguments({"OpenApiSchema": {"InlinePayload": {"Fn::Sub": [json.dumps(document), {}]}}}))
 
 
 def test_every_stack_with_a_gateway_has_a_schema_for_every_tool_and_no_other() -> None:
     stacks = {name.split()[0] for name in schemas()}
     assert stacks
     for stack in stacks:
-        assert {name.split()[1] for name in schemas() if name.startswith(f"{stack} ")} == set(TOOLS)
+        assert {name.split()[1] for name in schemas() if name.startswith(f"{stack} ")} == set(OFFERED)
 
 
 @pytest.mark.parametrize("name", schemas())
 def test_a_schema_has_the_arguments_that_the_tool_takes(name: str) -> None:
-    schema = schemas()[name]["InputSchema"]
-    assert set(schema.get("Properties", {})) == TOOLS[name.split()[1]].parameters
-    assert set(schema.get("Required", ())) <= TOOLS[name.split()[1]].parameters
+    schema = schemas()[name]
+    assert set(schema.get("properties", {})) == OFFERED[name.split()[1]].parameters
+    assert set(schema.get("required", ())) <= OFFERED[name.split()[1]].parameters
 
 
-@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("name", OFFERED)
 def test_a_tool_is_for_tiers_that_there_are(name: str) -> None:
-    assert TOOLS[name].tiers and set(load_tiers()) >= TOOLS[name].tiers
+    assert OFFERED[name].tiers and set(load_tiers()) >= OFFERED[name].tiers
 
 
 # --- Who may call what ----------------------------------------------------------------------------
@@ -104,7 +159,8 @@ def _tool(caller: object, limit: int = 1) -> int:
     return limit
 
 
-ONE = {"look": GatewayTool(_tool, frozenset({"premium"}))}
+LOOK = GatewayTool(_tool, frozenset({"premium"}))
+ONE = named(TARGET, {"look": LOOK})
 
 
 @pytest.mark.parametrize(
@@ -119,7 +175,7 @@ def test_a_name_that_is_not_exactly_a_tools_is_none(name: object) -> None:
 
 @pytest.mark.parametrize("tier", ["basic", "standard", "", "Premium", "premium "])
 def test_a_tool_above_the_tier_is_told_as_an_unknown_one(tier: str) -> None:
-    assert entitled(ONE, "tools___look", "premium") is ONE["look"]
+    assert entitled(ONE, "tools___look", "premium") is LOOK
     with pytest.raises(Refused) as refused:
         entitled(ONE, "tools___look", tier)
     assert refused.value.reason is NOT_IN_TIER
@@ -128,13 +184,13 @@ def test_a_tool_above_the_tier_is_told_as_an_unknown_one(tier: str) -> None:
 @pytest.mark.parametrize("arguments", [{"caller": 1}, {"tenant_id": "x"}, {"limit": 1, "x": 1}, [], "limit", None])
 def test_arguments_that_the_tool_does_not_have_are_refused(arguments: object) -> None:
     with pytest.raises(Refused) as refused:
-        own_arguments(ONE["look"], arguments)
+        own_arguments(LOOK, arguments)
     assert refused.value.reason is INVALID_CALL
 
 
 def test_its_own_arguments_are_taken() -> None:
-    assert own_arguments(ONE["look"], {"limit": 3}) == {"limit": 3}
-    assert own_arguments(ONE["look"], {}) == {}
+    assert own_arguments(LOOK, {"limit": 3}) == {"limit": 3}
+    assert own_arguments(LOOK, {}) == {}
 
 
 def test_a_header_that_stands_twice_is_none() -> None:
@@ -310,10 +366,23 @@ class TestInterceptor:
         for method in ("initialize", "tools/list", "tools/call", "ping"):
             assert refusal(intercept(call(method=method))) == TENANT_NOT_ACTIVE.code
 
-    def test_a_tool_above_the_tier_is_refused(self, callers: type[Callers], monkeypatch: pytest.MonkeyPatch) -> None:
-        assert refusal(intercept(call(ABOVE))) == NOT_IN_TIER.code
+    @pytest.mark.parametrize("name", [ABOVE, f"{API_TARGET}{SEPARATOR}list_daily_usage"])
+    def test_a_tool_above_the_tier_is_refused(
+        self, callers: type[Callers], monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        assert refusal(intercept(call(name))) == NOT_IN_TIER.code
         monkeypatch.setattr(callers, "tier", "premium")
-        assert "transformedGatewayRequest" in intercept(call(ABOVE))
+        assert "transformedGatewayRequest" in intercept(call(name))
+
+    @pytest.mark.parametrize("given", [{"tenant_id": "globex"}, {"month": "2026-11"}, {TENANT_HEADER: "globex"}, []])
+    def test_the_apis_arguments_are_its_own_too(self, given: object) -> None:
+        assert refusal(intercept(call(f"{API_TARGET}{SEPARATOR}get_usage", given))) == INVALID_CALL.code
+
+    @pytest.mark.parametrize(
+        "name", ["get_usage", f"{TARGET}{SEPARATOR}get_usage", f"{API_TARGET}{SEPARATOR}show_account"]
+    )
+    def test_a_tool_is_behind_its_own_target_alone(self, name: str) -> None:
+        assert refusal(intercept(call(name))) == NOT_IN_TIER.code
 
     @pytest.mark.parametrize(
         "event", [{}, {"mcp": None}, {"mcp": {}}, {"mcp": {"gatewayRequest": None}}, {"mcp": {"gatewayResponse": {}}}]
@@ -337,12 +406,12 @@ class TestInterceptor:
         self, tier: str, callers: type[Callers], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(callers, "tier", tier)
-        listed = [{"name": f"{TARGET}{SEPARATOR}{name}"} for name in [*TOOLS, "new"]] + [{"name": "show_account"}, {}]
+        listed = [{"name": name} for name in [*OFFERED, "tools___new", "api___new", "show_account"]] + [{}]
         body = {"jsonrpc": "2.0", "id": 7, "result": {"tools": listed, "nextCursor": "x"}}
         response = {"statusCode": 200, "headers": {}, "body": body}
         said = intercept(call(method="tools/list"), gatewayResponse=response)["transformedGatewayResponse"]
-        seen = {tool["name"].removeprefix(f"{TARGET}{SEPARATOR}") for tool in said["body"]["result"]["tools"]}
-        assert seen == {name for name, tool in TOOLS.items() if tier in tool.tiers}
+        seen = {tool["name"] for tool in said["body"]["result"]["tools"]}
+        assert seen == {name for name, tool in OFFERED.items() if tier in tool.tiers}
         assert said["body"]["result"]["nextCursor"] == "x"
 
     def test_a_list_for_whom_it_does_not_know_is_refused(self) -> None:

@@ -1,14 +1,17 @@
-"""Yours: the tools behind the gateway, and which tiers have them. They run in a function of their own.
+"""Yours: the tools behind the gateway, and which tiers have them.
 
-What the model is told of a tool, its name, its description and its arguments, stands in the target's schema in
-infra/platform.yaml or infra/tenant.yaml. `caller` is who calls: a tool needs no tenant and can't be given one.
+TOOLS run in a function of their own. `caller` is who calls: a tool needs no tenant and can't be given one.
+API_OPERATIONS are calls of the platform's API with the user's own token; what answers is functions/usage_api.py.
+
+What the model is told of a tool, its name, its description and its arguments, stands in the targets' schemas in
+infra/platform.yaml or infra/tenant.yaml.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from saas_agent.errors import Refused
-from saas_agent.gateway_calls import INVALID_CALL, GatewayTool, ToolCaller
+from saas_agent.gateway_calls import INVALID_CALL, ApiOperation, GatewayTool, ToolCaller
 from saas_agent.tenancy.access import seen_when_denied
 
 _EVERY_TIER = frozenset({"basic", "standard", "premium"})
@@ -49,4 +52,10 @@ TOOLS: Mapping[str, GatewayTool] = {
     "show_account": GatewayTool(show_account, _EVERY_TIER),
     "list_conversations": GatewayTool(list_conversations, frozenset({"standard", "premium"})),
 }
-"""Every tool by its name in the schema."""
+"""Every tool of the function by its name in the schema."""
+
+API_OPERATIONS: Mapping[str, ApiOperation] = {
+    "get_usage": ApiOperation(frozenset(), _EVERY_TIER),
+    "list_daily_usage": ApiOperation(frozenset({"month"}), frozenset({"standard", "premium"})),
+}
+"""Every operation of the API that is a tool, by its `operationId` in the schema."""

@@ -13,9 +13,20 @@ from typing import Any
 
 import boto3
 
-from saas_agent.agent.gateway_tools import TOOLS
+from saas_agent.agent.gateway_tools import API_OPERATIONS, TOOLS
 from saas_agent.errors import INTERNAL, INVALID_TOKEN, Reason, Refused
-from saas_agent.gateway_calls import INVALID_CALL, TENANT_HEADER, TIER_HEADER, entitled, header, own_arguments
+from saas_agent.gateway_calls import (
+    API_TARGET,
+    INVALID_CALL,
+    TARGET,
+    TENANT_HEADER,
+    TIER_HEADER,
+    Offered,
+    entitled,
+    header,
+    named,
+    own_arguments,
+)
 from saas_agent.tenancy.callers import Callers
 from saas_agent.tenancy.token import ID_TOKEN_HEADER, FetchKeys
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
@@ -53,7 +64,8 @@ def create(
             _require_single(body)
             tier = _tier(callers, headers)
             if body["method"] == "tools/call":
-                own_arguments(entitled(TOOLS, body["params"].get("name"), tier), body["params"].get("arguments", {}))
+                tool = entitled(_offered(), body["params"].get("name"), tier)
+                own_arguments(tool, body["params"].get("arguments", {}))
             return _passed(body, _outgoing(callers, headers))
         except Refused as refused:
             logger.warning("refused code=%s detail=%s", refused.reason.code, refused.detail)
@@ -64,6 +76,11 @@ def create(
             return _refused(request_id, INTERNAL, answered)
 
     return intercept
+
+
+def _offered() -> dict[str, Offered]:
+    """Everything behind the gateway, whichever target has it."""
+    return {**named(TARGET, TOOLS), **named(API_TARGET, API_OPERATIONS)}
 
 
 def _headers(headers: object) -> dict[str, str]:
@@ -107,7 +124,7 @@ def _outgoing(callers: Callers, headers: Mapping[str, str]) -> dict[str, str]:
         **own,
         # Verified to be the caller's own; empty where nobody asks for one, whatever came by that name.
         ID_TOKEN_HEADER: caller.token.id_token,
-        # The gateway sends it to the target for the sole reason that it stands here.
+        # The gateway sends it to a target for the sole reason that it stands here.
         "Authorization": header(headers, "Authorization") or "",
     }
 
@@ -129,7 +146,7 @@ def _filtered(response: Mapping[str, Any], tier: Callable[[], str]) -> dict[str,
 
 def _has(tool: Mapping[str, Any], tier: str) -> bool:
     try:
-        entitled(TOOLS, tool.get("name"), tier)
+        entitled(_offered(), tool.get("name"), tier)
     except Refused:
         return False
     return True

@@ -14,7 +14,16 @@ import boto3
 
 from saas_agent.agent.gateway_tools import TOOLS
 from saas_agent.errors import DENIED, INTERNAL, Refused
-from saas_agent.gateway_calls import TENANT_HEADER, TIER_HEADER, ToolCaller, entitled, header, own_arguments
+from saas_agent.gateway_calls import (
+    TARGET,
+    TENANT_HEADER,
+    TIER_HEADER,
+    ToolCaller,
+    entitled,
+    header,
+    named,
+    own_arguments,
+)
 from saas_agent.tenancy.callers import Callers
 from saas_agent.tenancy.token import FetchKeys
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
@@ -49,7 +58,7 @@ def create(
             # Set by the interceptor. Without it a call didn't come its way, however good its token is.
             if (header(headers, TENANT_HEADER), header(headers, TIER_HEADER)) != (tenant_id, tier.name):
                 raise Refused(DENIED, "the headers are not the interceptor's")
-            tool = entitled(TOOLS, custom.get(_TOOL_NAME), tier.name)
+            tool = entitled(named(TARGET, TOOLS), custom.get(_TOOL_NAME), tier.name)
             arguments = own_arguments(tool, event)
             place = callers.place(caller)
             return tool.run(ToolCaller(place.access, tier, place.resource), **arguments)
