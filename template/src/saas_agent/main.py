@@ -30,6 +30,7 @@ from saas_agent.metering.usage import Usage, write_stdout
 from saas_agent.settings import Settings
 from saas_agent.tenancy import session, token
 from saas_agent.tenancy.tiers import Tier
+from saas_agent.tracing import trace_without_words
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def create_app(
     """
     platform = wiring.open_platform(settings, session=session, fetch_keys=fetch_keys, write=write)
     _log_without_quotes()
+    trace_without_words()
     app = BedrockAgentCoreApp()
 
     @app.entrypoint
