@@ -7,10 +7,13 @@ from pathlib import Path
 
 PACKAGES = {"saas_agent": "src", "infra": ".", "local": ".", "updates": ".", "tests": "."}
 
+# Packages that several distributions put their own part into.
+NAMESPACES = {"opentelemetry"}
+
 
 @dataclass(frozen=True)
 class Module:
-    """One module. `inside`: modules of the repository that it imports; `outside`: top names."""
+    """One module. `inside`: modules of the repository that it imports; `outside`: top names, and two of a namespace."""
 
     name: str
     inside: frozenset[str]
@@ -55,7 +58,8 @@ def _read(name: str, path: Path, names: set[str]) -> Module:
         elif imported.rpartition(".")[0] in names:
             inside.add(imported.rpartition(".")[0])
         elif imported.partition(".")[0] not in PACKAGES:
-            outside.add(imported.partition(".")[0])
+            parts = imported.split(".")
+            outside.add(".".join(parts[:2]) if parts[0] in NAMESPACES else parts[0])
     inside |= {text for text in _texts(tree) if "." in text and text in names}
     for walked in _walked(tree, names, package):
         inside |= {other for other in names if other.rpartition(".")[0] == walked}

@@ -5,7 +5,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import files, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,21 @@ def needed(modules: dict[str, Module], *packages: str) -> set[str]:
         if name.partition(".")[0] in packages
         for outside in module.outside - sys.stdlib_module_names
     }
-    assert not names - set(distributions()), "imported, and not installed"
-    return {distribution for name in names for distribution in distributions()[name]}
+    assert not {name.partition(".")[0] for name in names} - set(distributions()), "imported, and not installed"
+    return {distribution for name in names for distribution in brought_by(name)}
+
+
+@cache
+def brought_by(name: str) -> set[str]:
+    """The distributions that bring a top-level name, or a part of a namespace as `opentelemetry.sdk`."""
+    top, _, part = name.partition(".")
+    if not part:
+        return distributions()[top]
+    return {
+        found
+        for found in distributions()[top]
+        if any(file.parts[:2] in ((top, part), (top, f"{part}.py")) for file in files(found) or [])
+    }
 
 
 @every_variant
