@@ -97,14 +97,18 @@ def lines(curves: Sequence[Curve], period: int, span: tuple[int, int], unit: str
 
 
 def _path(number: int, curve: Curve, times: range, highest: float) -> str:
-    """Points of neighbouring times are joined; one without neighbours is a dot."""
-    parts, before = [], False
+    """Points of neighbouring times are joined; one without neighbours is a dash, as wide as its time."""
+    parts, width = [], 100 / len(times)
     for position, at in enumerate(times):
-        value = curve.values.get(at)
-        if value is not None:
-            x, y = (position + 0.5) * 100 / len(times), 100 - value * 100 / highest
-            parts.append(f"{'L' if before else 'M'}{x:.2f} {y:.2f}" + ("" if before else "h0"))
-        before = value is not None
+        if at not in curve.values:
+            continue
+        x, y = (position + 0.5) * width, 100 - curve.values[at] * 100 / highest
+        if at - times.step in curve.values:
+            parts.append(f"L{x:.2f} {y:.2f}")
+        elif at + times.step in curve.values:
+            parts.append(f"M{x:.2f} {y:.2f}")
+        else:
+            parts.append(f"M{x - width / 2:.2f} {y:.2f}h{width:.2f}")
     return f'<path class="{_kind(number)}" d="{"".join(parts)}"/>' if parts else ""
 
 

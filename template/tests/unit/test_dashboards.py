@@ -172,7 +172,7 @@ def test_where_nothing_was_logged_every_widget_says_so() -> None:
 
 def test_neighbouring_times_are_joined_and_a_gap_is_a_gap() -> None:
     drawn = charts.lines([charts.Curve("n", {0: 1, 60_000: 2, 180_000: 4})], 60_000, (0, 239_999), "None", "sum")
-    assert 'd="M12.50 75.00h0L37.50 50.00M87.50 0.00h0"' in drawn
+    assert 'd="M12.50 75.00L37.50 50.00M75.00 0.00h25.00"' in drawn
 
 
 def test_it_needs_nothing_else_and_runs_nothing() -> None:
