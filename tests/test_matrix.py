@@ -102,6 +102,7 @@ def test_the_questions_are_those_that_were_published() -> None:
         "aws_region": "us-east-1",
         "storage": ["dynamodb", "s3"],
         "gateway": False,
+        "outbound_auth": [],
         "deployment_model": "pool",
         "dedicated_tiers": ["premium"],
         "dedicated_components": ["runtime"],
@@ -112,6 +113,7 @@ def test_the_questions_are_those_that_were_published() -> None:
     }
     assert {key: question["default"] for key, question in questions().items()} == published
     assert choices("storage") == ["dynamodb", "s3", "knowledge_base"]
+    assert choices("outbound_auth") == ["api_key", "oauth"]
     assert choices("deployment_model") == ["pool", "silo", "bridge"]
     assert choices("dedicated_tiers") == ["basic", "standard", "premium"]
     assert choices("dedicated_components") == ["runtime", "memory", "dynamodb", "s3", "knowledge_base"]

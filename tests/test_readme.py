@@ -192,6 +192,7 @@ SAID = {
     "execution role is acme's own": "src/saas_agent/tenancy/runtime_role.py",
     "acme's own role and resources": "src/saas_agent/tenancy/own_role.py",
     "AgentCore Gateway": "src/saas_agent/gateway.py",
+    "a third party": "src/saas_agent/outbound.py",
 }
 DOCUMENTS = ("README.md", "AGENTS.md", "docs/isolation.md")
 

@@ -20,13 +20,23 @@ TENANT_TAG = "TenantId"
 
 PrincipalKind = Literal["operator", "role", "anonymous", "service"]
 Source = Literal[
-    "identity", "trust", "authorizer", "signature", "agent", "function", "documents", "interceptor", "gateway", "policy"
+    "identity",
+    "trust",
+    "authorizer",
+    "signature",
+    "agent",
+    "function",
+    "documents",
+    "interceptor",
+    "gateway",
+    "policy",
+    "third_party",
 ]
 
 OWNERS = "local:Owners"
 """Where IAM isn't told whose documents a call is about: the tenants, as the documents themselves say; `*` for nobody's.
 
-It stands in decisions of the sources `documents` and `gateway` alone, which no policy ever sees.
+It stands in decisions of the sources `documents`, `gateway` and `third_party` alone, which no policy ever sees.
 """
 
 

@@ -145,9 +145,14 @@ class LocalCloud:
             progress=Progress(),
             service=self._service,
             region=self.region,
-            settings=settings,
+            settings={**self._led_here(), **(settings or {})},
             template=template or deploy.PLATFORM,
         )
+
+    def _led_here(self) -> dict[str, str]:
+        """Parameters that lead the platform to what stands in for others than AWS."""
+        led = (service.settings(self.endpoint) for service in services.found() if hasattr(service, "settings"))
+        return {name: value for parameters in led for name, value in parameters.items()}
 
     @property
     def outputs(self) -> dict[str, str]:

@@ -65,6 +65,16 @@ _COMMANDS = {
         (?:\s+(?:in|of|for)\s+(?P<month>[^\s,;]+))?""",
     "list_conversations": r"""
         \b(?:list|show|see|give|what|which|my|any)\b(?:\s+\S+){0,4}?\s+conversations\b""",
+    "open_issue": r"""
+        \b(?:open|create|file|raise|log)\s+(?:an?\s+|another\s+)?(?:new\s+)?issue\b
+        (?:\s+(?:about|saying|titled|called|for)\b)?[\s:-]{0,4}(?P<title>.+)$""",
+    "list_issues": r"""
+        \b(?:list|show|see|give|what|which|our|any)\b(?:\s+(?!reported\b)\S+){0,4}?\s+issues\b""",
+    "report_issue": r"""
+        \breport\s+(?:an?\s+|another\s+)?(?:new\s+)?issue\b
+        (?:\s+(?:about|saying|titled|called)\b)?[\s:-]{0,4}(?P<title>.+)$""",
+    "list_reported_issues": r"""
+        \b(?:list|show|see|give|what|which|our|any)\b(?:\s+\S+){0,3}?\s+reported\s+issues\b""",
     "remember_preference": r"""
         \b(?:remember|note|keep\s+in\s+mind)\b(?!\s+(?:what|which|how|who)\b)
         (?:\s+that\b)?[\s:]*(?:my\s+preferences?\s*(?:is|are|:)\s*)?(?P<preference>.+)$""",
@@ -73,7 +83,7 @@ _QUESTIONS = {
     PREFERENCES: r"\b(?:what|which|how|do\s+you\s+(?:know|remember))\b.{0,200}?\bprefer",
     HISTORY: r"\bwhat\s+(?:did|have)\s+(?:I|we)\s+(?:say|said|ask|tell|told|talk)|\bsummari[sz]e\b",
 }
-_FREE_TEXTS = ("subject", "body", "text", "preference", "question")
+_FREE_TEXTS = ("subject", "body", "text", "title", "preference", "question")
 
 # How arguments are slipped in: `with {...}`, `key=value`, `for tenant globex`, `globex's tickets`.
 _OBJECT = r"[\s,]{0,4}\b(?:with|using|use|passing|pass)\s+(?:arguments?\s*:?\s+)?(?=\{)"
@@ -82,7 +92,7 @@ _PAIR = rf"\b(?P<key>[A-Za-z_]\w*)=(?P<value>{_VALUE})"
 _USED_PAIR = rf"[\s,]{{0,4}}\b(?:with|using|use|set|passing|pass|and)\s+{_PAIR}"
 _TENANTS = (
     rf"[\s,]{{0,4}}\b(?:for|of|as|from|on\s+behalf\s+of)\s+(?:the\s+)?tenant\s+(?P<tenant>{_VALUE})",
-    r"(?P<tenant>[\w.-]+)['’]s\s+(?=tickets|attachments|files)",
+    r"(?P<tenant>[\w.-]+)['’]s\s+(?=tickets|attachments|files|issues)",
 )
 _THEN = re.compile(r"([\s,;.]{1,4}(?:and\s+)?then\s+)", re.IGNORECASE)
 _ORDER = re.compile(

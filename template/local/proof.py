@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -125,6 +125,21 @@ def walk(stage: Stage, actor: Actor) -> Iterator[Access]:
             "search our documents: what is the alarm code of the warehouse?",
             lambda text: f"warehouse is {mark}" in text,
             needs=["search_knowledge"],
+        )
+    doors = {field.name for field in fields(Doors)}
+    if "issues" in doors and stage.local:
+        opens, lists = "open_issue", "list_issues"
+        yield ask(
+            "opens an issue at a third party", f"open an issue: Lift {mark}", lambda text: "I-" in text, needs=[opens]
+        )
+        yield ask("lists its issues there", "list our issues", lambda text: mark in text, needs=[opens, lists])
+    if "reported_issues" in doors and stage.local:
+        reports, lists = "report_issue", "list_reported_issues"
+        yield ask(
+            "reports an issue by OAuth", f"report an issue: Roof {mark}", lambda text: "I-" in text, needs=[reports]
+        )
+        yield ask(
+            "lists what was reported", "list our reported issues", lambda text: mark in text, needs=[reports, lists]
         )
     yield ask("states a preference", f"remember that I prefer e-mail, {mark}", lambda text: bool(text))
     yield ask("continues the conversation", "what did I say?", lambda text: "prefer" in text)

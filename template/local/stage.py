@@ -16,6 +16,7 @@ import urllib3
 from botocore.exceptions import ClientError
 from strands.tools.registry import ToolRegistry
 
+from local import services
 from local.managed_login import ManagedLogin, SignInRefused, at_loopback
 from saas_agent import wiring
 from saas_agent.control_plane.client import AdminClient
@@ -157,6 +158,9 @@ class Stage:
         password = f"Aa1!{secrets.token_urlsafe(18)}"
         self.tenants.onboard(tenant_id, tier=tier, admin=email, invite=False)
         self.users(tenant_id).set_password(email, password)
+        for service in services.found():
+            if hasattr(service, "onboarded"):
+                service.onboarded(self, tenant_id)
         return self.actor(tenant_id, email, password)
 
     def users(self, tenant_id: str) -> Users:
@@ -195,10 +199,15 @@ class Stage:
         return Tokens(answer["AccessToken"], answer["IdToken"])
 
     @property
+    def local(self) -> bool:
+        """Whether it is in the local cloud, and what stands in for third parties with it."""
+        return self._endpoint.startswith("http://127.0.0.1:")
+
+    @property
     def managed_login(self) -> ManagedLogin:
         """The application that signs users in at the hub."""
         address = f"https://{self.outputs['HubDomain']}.auth.{self.region}.amazoncognito.com"
-        if self._endpoint.startswith("http://127.0.0.1:"):
+        if self.local:
             address = at_loopback(address, self.region, self._endpoint)
         return ManagedLogin(address, self.outputs["ClientId"], self.outputs["CallbackUrl"])
 

@@ -1,6 +1,7 @@
 """Whether an attack was denied: from the decisions that were recorded while it ran, not from what it got back."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -109,6 +110,8 @@ def _is_at(area: str, decision: Decision, registry: str) -> bool:
         return decision.source == "documents"
     if area in ("gateway", "gateway_api"):
         return decision.source == "gateway"
+    if area.startswith("outbound"):
+        return decision.source == "third_party"
     return service not in ("bedrock-agentcore", "sts")
 
 
@@ -127,7 +130,7 @@ def owners(decision: Decision) -> frozenset[str]:
     A call on a data service that names no tenant counts as one on everybody's: an unknown call must not pass for safe.
     """
     service, _, operation = decision.action.partition(":")
-    if decision.source in ("documents", "gateway"):
+    if decision.source in ("documents", "gateway", "third_party"):
         return frozenset(_values(decision, OWNERS))
     if service == "bedrock" and ":knowledge-base/" in decision.resource:
         return frozenset()  # a decision of its own follows, and says whose documents the call was about
@@ -138,6 +141,12 @@ def owners(decision: Decision) -> frozenset[str]:
         return frozenset(key.removeprefix("TENANT#") for key in keys) or frozenset({EVERYBODY})
     if service == "s3":
         return frozenset({_owner_of_key(decision)})
+    if ":secret:bedrock-agentcore-identity!" in decision.resource and decision.context.get("aws:ViaAWSService"):
+        return _owners_of_provider(decision.resource[:-7])  # read by AgentCore for the call that was judged before
+    if service == "secretsmanager":
+        return frozenset({_owner_of_secret(decision.resource)})
+    if re.search(r":(token-vault|workload-identity-directory)/", decision.resource):
+        return _owners_of_provider(decision.resource)
     if service == "bedrock-agentcore" and ":memory/" in decision.resource:
         return _owners_of_memory(decision)
     if service == "sts" and operation.startswith(("AssumeRole", "TagSession")):
@@ -158,6 +167,18 @@ def _owner_of_key(decision: Decision) -> str:
     path = key or next(iter(_values(decision, "s3:prefix")), "")
     parts = path.split("/")
     return parts[1] if len(parts) > 2 and parts[0] == "tenants" else EVERYBODY
+
+
+def _owner_of_secret(arn: str) -> str:
+    _, _, path = arn.partition("/tenants/")
+    return path.partition("/")[0] or EVERYBODY
+
+
+def _owners_of_provider(arn: str) -> frozenset[str]:
+    """Of a provider or a workload identity: the tenant that its name ends with. The platform's are nobody's: whose a
+    token is that was got by them, the third party's decision says."""
+    tenant = arn.rpartition("/")[2].split("_")[2:]
+    return frozenset(tenant)
 
 
 def _owners_of_memory(decision: Decision) -> frozenset[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from moto.cognitoidp.models import cognitoidp_backends
+from moto.secretsmanager.models import secretsmanager_backends
 
 from ..operations import Call
 from .permission import Context, Permission, text_context
@@ -43,7 +44,7 @@ def needed(call: Call, account: str) -> list[Permission]:
     action = _ACTIONS.get((call.service, call.operation), call.operation)
     find = _RESOURCES.get(call.service)
     resources = find(call.params, f"{call.region}:{account}") if find else ["*"]
-    context = _user_pool_tags(call, account) if call.service == "cognito-idp" else {}
+    context = _TAGS[call.service](call, account) if call.service in _TAGS else {}
     return [Permission(f"{prefix}:{action}", resource, context) for resource in resources]
 
 
@@ -94,6 +95,31 @@ def _user_pool_tags(call: Call, account: str) -> Context:
     return {f"aws:ResourceTag/{key}": str(value) for key, value in tags.items()}
 
 
+def _stored_secret(params: Mapping[str, Any], place: str) -> Any:
+    """moto's secret that the call names by its name or ARN; None where there is none."""
+    region, _, account = place.partition(":")
+    secrets = secretsmanager_backends[account][region].secrets
+    return secrets.get(params["SecretId"]) if params.get("SecretId") else None
+
+
+def _secret(params: Mapping[str, Any], place: str) -> list[str]:
+    """The ARN as it is stored, with its six characters, or the name's where there is no such secret."""
+    named = params.get("SecretId") or params.get("Name")
+    if not named:
+        return ["*"]
+    stored = _stored_secret(params, place)
+    if stored is not None:
+        return [stored.arn]
+    return [named if named.startswith("arn:") else f"arn:aws:secretsmanager:{place}:secret:{named}"]
+
+
+def _secret_tags(call: Call, account: str) -> Context:
+    stored = _stored_secret(call.params, f"{call.region}:{account}")
+    tags = {} if stored is None else {tag["Key"]: str(tag["Value"]) for tag in stored.tags or []}
+    prefixes = ("aws:ResourceTag", "secretsmanager:ResourceTag")
+    return {f"{prefix}/{key}": value for prefix in prefixes for key, value in tags.items()}
+
+
 def _parameter(params: Mapping[str, Any], place: str) -> list[str]:
     names = params.get("Names") or [params[key] for key in ("Name", "Path") if params.get(key)]
     return [f"arn:aws:ssm:{place}:parameter/{name.lstrip('/')}" for name in names] or ["*"]
@@ -129,10 +155,13 @@ _RESOURCES: Mapping[str, Callable[[Mapping[str, Any], str], list[str]]] = {
     "lambda": _function,
     "logs": _log_stream,
     "s3vectors": _vector_index,
-    "secretsmanager": _parameter_arn("SecretId"),
+    "secretsmanager": _secret,
     "sns": _parameter_arn("TopicArn"),
     "sqs": _queue,
     "ssm": _parameter,
     "stepfunctions": _state_machine,
     "sts": _parameter_arn("RoleArn"),
 }
+
+# Condition keys by service: the tags of what a call names.
+_TAGS: Mapping[str, Callable[[Call, str], Context]] = {"cognito-idp": _user_pool_tags, "secretsmanager": _secret_tags}

@@ -1,6 +1,8 @@
 """AWS services that only some repositories need.
 
-`register(gate)` of a module here answers calls; `KINDS` are CloudFormation types, as in `local.resources`.
+`register(gate)` of a module here answers calls; `KINDS` are CloudFormation types, as in `local.resources`;
+`settings(endpoint)` are parameters of the platform's stack; `onboarded(stage, tenant_id)` is called for every tenant
+that a stage onboards.
 """
 
 import pkgutil

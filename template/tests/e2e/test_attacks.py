@@ -1,6 +1,6 @@
 """Every attack, judged from the decisions that the local cloud recorded, and the live check that asks AWS the same."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.util import find_spec
 
 import pytest
@@ -20,6 +20,10 @@ from saas_agent.control_plane.connection import Connection
 from saas_agent.control_plane.states import Status
 from saas_agent.errors import DENIED, INTERNAL, Refused
 from saas_agent.tenancy.placement import load_placement
+from saas_agent.wiring import Doors
+
+# What a third party is called with, and the door that does.
+OUTBOUND = {"keys": "issues", "tokens": "reported_issues"}
 
 # Fewer attacks than this and something was lost on the way: the smallest variant has 40 and more.
 _FEWEST = 40
@@ -49,7 +53,10 @@ def test_a_tenant_of_another_tier_can_do_no_more(
 def test_there_are_attacks_on_every_component(stage: Stage) -> None:
     areas = {attack.area for attack in all_attacks()}
     placement = load_placement()
-    expected = {"request", "identity", "sts", "registry"} | (set(placement.components) - {"runtime"})
+    expected = {"request", "identity", "sts", "registry"} | (set(placement.components) - {"runtime", "outbound"})
+    doors = {field.name for field in fields(Doors)}
+    expected |= {f"outbound_{kind}" for kind, door in OUTBOUND.items() if door in doors}
+    assert any(area.startswith("outbound") for area in areas) == ("outbound" in placement.components)
     if "CredentialsFunction" in stage.outputs:
         expected.add("vending")
     if "gateway" in expected:
@@ -211,8 +218,12 @@ def test_what_needs_a_tool_that_the_agent_lacks_is_left_out_and_said(
         "stores an attachment",
         "reads it back",
         "finds an answer in its documents",
+        "opens an issue at a third party",
+        "lists its issues there",
+        "reports an issue by OAuth",
+        "lists what was reported",
     }
-    assert bool(titles) == bool({"dynamodb", "s3", "knowledge_base"} & set(load_placement().components))
+    assert bool(titles) == bool({"dynamodb", "s3", "knowledge_base", "outbound"} & set(load_placement().components))
 
 
 def test_only_the_platform_itself_may_read_the_registry_for_another() -> None:

@@ -93,10 +93,12 @@ class Stores:
         self._logs = session.client("logs")
         self._bedrock = session.client("bedrock-agent")
         self._vectors = session.client("s3vectors")
+        self._secrets = session.client("secretsmanager")
 
     def entries(self) -> set[Entry]:
         """Everything there is, of everybody."""
         found = {*self._users(self._pools()), *self._hub(), *self._stacks(), *self._log_groups(), *self._knowledge()}
+        found |= set(self._keys())
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, ""))
         for store in ("RegistryTable", "QuotaTable", "TableName"):
@@ -112,7 +114,7 @@ class Stores:
         """Everything that is kept under a tenant's name."""
         pools = {pool: tenant for pool, tenant in self._pools().items() if tenant in (None, tenant_id)}
         named = (*self._users(pools), *self._hub(), *self._stacks(), *self._log_groups(), *self._knowledge())
-        found = {entry for entry in named if entry.tenant == tenant_id}
+        found = {entry for entry in (*named, *self._keys()) if entry.tenant == tenant_id}
         for memory in self._places("MemoryId"):
             found |= set(self._events_and_records(memory, f"{tenant_id}:"))
         for store in ("RegistryTable", "QuotaTable", "TableName"):
@@ -145,6 +147,12 @@ class Stores:
         for name in self._outputs_of_stacks():
             if name.startswith(prefix):
                 yield Entry(name.removeprefix(prefix), "stack", name, "")
+
+    def _keys(self) -> Iterator[Entry]:
+        """Tenants' secrets, those too that are about to be deleted."""
+        pages = self._secrets.get_paginator("list_secrets").paginate(IncludePlannedDeletion=True)
+        for name in [secret["Name"] for page in pages for secret in page["SecretList"]]:
+            yield Entry(name.split("/")[-2], "keys", name, "")
 
     def _log_groups(self) -> Iterator[Entry]:
         groups = self._logs.get_paginator("describe_log_groups").paginate()
@@ -506,6 +514,7 @@ def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
     before = stores.entries()
     had = {entry.store for entry in before if entry.tenant == "leaver"}
     assert ({"DocumentsBucket", "indexed", "vectors"} <= had) == ("knowledge_base" in PLACEMENT.components)
+    assert ("keys" in had) == ("outbound" in PLACEMENT.components)
     assert {"RegistryTable", "QuotaTable", "users", "events", "records", "ExportsBucket"} <= had
     stage.tenants.offboard("leaver")
     after = stores.entries()

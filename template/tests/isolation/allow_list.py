@@ -57,6 +57,12 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "knowledge_function": frozenset({"lambda:InvokeFunction"}),
     # Where a tenant has its own. No condition key tells anything below a knowledge base: it is all or nothing.
     "knowledge_base": KNOWLEDGE,
+    # The key that the tenant calls a third party with. Who writes it is an operator.
+    "outbound": frozenset({"secretsmanager:GetSecretValue"}),
+    # Tokens of a third party, for the user whose token is shown. Nobody is named.
+    "tokens": frozenset({"bedrock-agentcore:GetResourceOauth2Token", "bedrock-agentcore:GetWorkloadAccessTokenForJWT"}),
+    # Read by AgentCore in the tenant's name, and never by the tenant itself.
+    "client": frozenset({"secretsmanager:GetSecretValue"}),
     "model": frozenset({"bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"}),
     "guardrail": frozenset({"bedrock:ApplyGuardrail"}),
 }
@@ -75,8 +81,11 @@ NEVER: Mapping[str, str] = {
     "bedrock-agentcore:BatchUpdateMemoryRecords": "several namespaces, one condition value",
     "bedrock-agentcore:ListMemoryExtractionJobs": "lists every tenant's jobs: no condition key",
     "bedrock-agentcore:IngestData": "no condition key",
+    "bedrock-agentcore:GetWorkloadAccessTokenForUserId": "for any user that the caller names",
+    "bedrock-agentcore:GetWorkloadAccessToken": "for no user: what it gets is the workload's, whoever asks",
     "bedrock:ListKnowledgeBaseDocuments": "lists every tenant's documents: no condition key",
     "bedrock:RetrieveAndGenerate": "its filter is the caller's: nothing checks what comes back",
+    "secretsmanager:ListSecrets": "names every tenant's secrets: no resource to bind it by",
     "s3vectors:*": "no condition on metadata: an index is all or nothing",
 }
 """What no tenant role may ever do, and why. The allow-list can't be extended by these.
@@ -109,6 +118,10 @@ DATA_OPERATIONS: Mapping[str, frozenset[str]] = {
     "s3": frozenset({"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucketVersions"}),
     "documents": frozenset({"s3:DeleteObjectVersion", "s3:GetObject", "s3:ListBucketVersions"}),
     "exports": frozenset({"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}),
+    "outbound": frozenset({"secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret"}),
+    "own_tokens": frozenset(
+        {"bedrock-agentcore:DeleteOauth2CredentialProvider", "bedrock-agentcore:GetOauth2CredentialProvider"}
+    ),
     "memory": frozenset(
         {
             "bedrock-agentcore:DeleteEvent",
@@ -160,7 +173,10 @@ KNOWLEDGE_SERVICE = frozenset(
 )
 """What Bedrock may do for a knowledge base."""
 
-ALL_OR_NOTHING = frozenset({"model", "guardrail", "knowledge_function", "knowledge_base"})
+SECRET_SUFFIX = "-??????"
+"""What Secrets Manager puts behind a secret's name, in a policy: neither more nor fewer characters."""
+
+ALL_OR_NOTHING = frozenset({"model", "guardrail", "knowledge_function", "knowledge_base", "tokens", "client"})
 """Components without a key to bind a call by: they hold nobody's data, ask for a token, or are one tenant's own."""
 
 
@@ -219,6 +235,13 @@ def component_of(resource: str, documents: Documents) -> str | None:
         return exact[resource]
     if knowledge and resource.startswith(knowledge.documents + "/"):
         return "documents"
+    tokens = documents.tokens
+    if tokens and resource in (tokens.vault, tokens.directory, tokens.client, tokens.workload):
+        return "tokens"
+    if tokens and resource == tokens.secret + SECRET_SUFFIX:
+        return "client"
+    if documents.secrets is not None and resource.startswith(documents.secrets):
+        return "outbound"
     if documents.bucket is not None and resource.startswith(documents.bucket + "/"):
         return "s3"
     bedrock = re.match(r"arn:[^:]+:bedrock:[^:]*:[^:]*:(?P<kind>[a-z-]+)/", resource)
@@ -260,6 +283,8 @@ def _tenant_action(action: str, components: set[str | None]) -> Iterator[str]:
 
 def _tenant_resource(resource: str, documents: Documents) -> Iterator[str]:
     component = component_of(resource, documents)
+    if component in ("outbound", "client"):
+        resource = resource.removesuffix(SECRET_SUFFIX)
     below = resource.partition(f"tenants/{documents.tenant_text}/")
     if component is None:
         yield f"{resource} is no component of this service"

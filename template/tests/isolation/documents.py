@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from infra.models import model_resources
@@ -10,6 +10,7 @@ from local.iam import Policy, as_list
 from local.stage import Stage
 from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
+from saas_agent.wiring import Doors
 
 LOOK_UP = "look-up"
 """In the place of a tier: the shared role, where it only leads every tenant to a role of its own."""
@@ -63,6 +64,24 @@ class Knowledge:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Where OAuth tokens of a third party come from: ARNs.
+
+    Attributes:
+        client, workload: the provider and the workload identity that serve the tier's tenants. own: whether they are
+            one tenant's.
+        secret: of the provider's client, without the six characters behind its name.
+    """
+
+    vault: str
+    directory: str
+    client: str
+    workload: str
+    secret: str
+    own: bool
+
+
+@dataclass(frozen=True)
 class Documents:
     """All roles of one deployment, seen by the tenants of one tier.
 
@@ -81,6 +100,8 @@ class Documents:
         stacks: the role in which CloudFormation makes tenants' stacks, None where there are none.
         others: the remaining roles of the deployment.
         exports, registry, quotas, ledger, memory, table, bucket: ARNs; table and bucket are None where there are none.
+        tokens: where OAuth tokens come from; None where there are none.
+        secrets: what the ARNs of tenants' secrets begin with, up to the tenant; None where there are none.
             The memory is one that does not exist where tenants share none and the role is none of a tenant's own.
         knowledge: of the knowledge base that holds the tier's documents, None where the variant has none.
         models: ARNs of the models and inference profiles that the tiers may use.
@@ -108,6 +129,8 @@ class Documents:
     memory: str
     table: str | None
     bucket: str | None
+    secrets: str | None
+    tokens: Tokens | None
     knowledge: "Knowledge | None"
     models: tuple[str, ...]
     issuer: str
@@ -226,6 +249,20 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         region=stage.region,
         account=account,
     )
+    doors, tokens = {field.name for field in fields(Doors)}, None
+    if "reported_issues" in doors and tier != LOOK_UP:
+        owner = (home.resource("outbound") if home else outputs["Outbound"]).partition("|")[0].split("/")
+        named = "_".join(owner)
+        base = f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}"
+        tokens = Tokens(
+            vault=f"{base}:token-vault/default",
+            directory=f"{base}:workload-identity-directory/default",
+            client=f"{base}:token-vault/default/oauth2credentialprovider/{named}",
+            workload=f"{base}:workload-identity-directory/default/workload-identity/{named}",
+            secret=f"arn:{partition}:secretsmanager:{stage.region}:{account}:secret:"
+            f"bedrock-agentcore-identity!default/oauth2/{named}",
+            own=len(owner) > 2,
+        )
     return Documents(
         tenant=tenant,
         only_looks_up=tier == LOOK_UP,
@@ -247,6 +284,13 @@ def deployed_policies(stage: Stage, tier: str) -> Documents:
         memory=f"arn:{partition}:bedrock-agentcore:{stage.region}:{account}:memory/{memory or _SOME_MEMORY}",
         table=table(name) if name else None,
         bucket=f"arn:{partition}:s3:::{bucket}" if bucket else None,
+        secrets=(
+            f"arn:{partition}:secretsmanager:{stage.region}:{account}:secret:"
+            f"{outputs['Service']}/{outputs['Stage']}/tenants/"
+            if "issues" in doors
+            else None
+        ),
+        tokens=tokens,
         knowledge=knowledge,
         models=tuple(models),
         issuer=home.settings.issuer if home else outputs["Issuer"],

@@ -115,6 +115,37 @@ def _list_rows(bucket: str) -> Sequence[Row]:
     )
 
 
+def _secret_rows(*, tagged: bool) -> Sequence[Row]:
+    """`tagged`: whether the secret's tag has to say the same as its name."""
+
+    def row(name: str, secret: str, tag: str | None = None, *, allowed: bool = False) -> Row:
+        return Row(name, "{secrets}" + secret, {_SECRET_TAG: tag} if tag is not None else {}, allowed)
+
+    return (
+        row("own", "acme/issue_tracker-AbC123", "acme", allowed=True),
+        row("own, which is not there", "acme/issue_tracker", allowed=True),
+        row("own without a tag", "acme/issue_tracker-AbC123", allowed=not tagged),
+        row("own, tagged as another tenant's", "acme/issue_tracker-AbC123", "globex", allowed=not tagged),
+        row("own, tagged as the prefix twin's", "acme/issue_tracker-AbC123", "acme2", allowed=not tagged),
+        row("own, of another name", "acme/other-AbC123", "acme"),
+        row("own, of a longer name", "acme/issue_tracker-more-AbC123", "acme"),
+        row("own, with seven characters behind it", "acme/issue_tracker-AbC1234", "acme"),
+        row("another tenant's", "globex/issue_tracker-AbC123", "globex"),
+        row("another tenant's, tagged as the own", "globex/issue_tracker-AbC123", "acme"),
+        row("another tenant's, which is not there", "globex/issue_tracker"),
+        row("prefix twin's", "acme2/issue_tracker-AbC123", "acme2"),
+        row("prefix twin's, tagged as the own", "acme2/issue_tracker-AbC123", "acme"),
+        row("prefix twin's with a hyphen", "acme-eu/issue_tracker-AbC123", "acme-eu"),
+        row("prefix twin's with a hyphen and six characters", "acme-abcdef/issue_tracker-AbC123", "acme"),
+        row("nobody's", "/issue_tracker-AbC123", ""),
+        Row("own, of another service", "{secrets_of_another}acme/issue_tracker-AbC123",
+            {_SECRET_TAG: "acme"}),
+    )  # fmt: skip
+
+
+_SECRET_TAG = "secretsmanager:ResourceTag/TenantId"
+# What more than one role may use, since it is nobody's.
+_FOR_ALL = ("model", "knowledge_function", "token_service")
 _OBJECT_ACTIONS = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject")
 _LIST_ACTIONS = ("s3:ListBucket", "s3:ListBucketVersions")
 
@@ -227,6 +258,88 @@ TABLES: Sequence[Table] = (
             ),
         ),
     ),
+    Table("outbound", ("secretsmanager:GetSecretValue",), _secret_rows(tagged=True)),
+    Table("outbound", ("secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret"), _secret_rows(tagged=False)),
+    Table(
+        "outbound",
+        tuple(
+            f"secretsmanager:{action}"
+            for action in ("PutResourcePolicy", "PutSecretValue", "TagResource", "UntagResource", "UpdateSecret")
+        ),
+        (Row("own, to change", "{secrets}acme/issue_tracker-AbC123", {_SECRET_TAG: "acme"}),),
+    ),
+    Table(
+        "token_service",
+        ("bedrock-agentcore:GetResourceOauth2Token",),
+        (Row("the vault", "{vault}", allowed=True), Row("the directory", "{directory}", allowed=True)),
+        callers=("acme", "no tag"),
+    ),
+    Table(
+        "token_service",
+        ("bedrock-agentcore:GetWorkloadAccessTokenForJWT",),
+        (Row("the directory", "{directory}", allowed=True),),
+        callers=("acme", "no tag"),
+    ),
+    *(
+        Table(
+            f"{whose}_tokens",
+            (action,),
+            (
+                *(Row(f"{name} of its own", resource, allowed=True) for name, resource in resources),
+                *(Row(f"{name} of a tenant", f"{resource}_globex") for name, resource in resources),
+                *(Row(f"{name} of a twin", f"{resource}2") for name, resource in resources),
+                *(Row(f"{name} of a twin with a hyphen", f"{resource}-eu") for name, resource in resources),
+                *(Row(f"any {name}", resource.replace("}", "_of_any}")) for name, resource in resources),
+            ),
+            callers=("acme", "no tag"),
+        )
+        for whose in ("own", "shared")
+        for action, resources in (
+            ("bedrock-agentcore:GetWorkloadAccessTokenForJWT", (("workload", "{workload}"),)),
+            ("bedrock-agentcore:GetResourceOauth2Token", (("workload", "{workload}"), ("provider", "{client}"))),
+        )
+    ),
+    *(
+        Table(
+            f"{whose}_tokens",
+            tuple(
+                f"bedrock-agentcore:{action}"
+                for action in ("CreateOauth2CredentialProvider", "UpdateOauth2CredentialProvider")
+            ),
+            (Row("its provider, to change", "{client}"),),
+        )
+        for whose in ("own", "shared")
+    ),
+    *(
+        Table(
+            f"{whose}_tokens",
+            ("bedrock-agentcore:DeleteOauth2CredentialProvider", "bedrock-agentcore:GetOauth2CredentialProvider"),
+            (
+                Row("its provider, to look at or to delete", "{client}", allowed=whose == "own"),
+                Row("a twin's provider", "{client}2"),
+                Row("another tenant's provider", "{client}_globex"),
+            ),
+        )
+        for whose in ("own", "shared")
+    ),
+    Table(
+        "token_service",
+        ("bedrock-agentcore:GetWorkloadAccessToken", "bedrock-agentcore:GetWorkloadAccessTokenForUserId"),
+        (Row("of anybody", "{workload}"), Row("of anybody, in the directory", "{directory}")),
+    ),
+    Table(
+        "client",
+        ("secretsmanager:GetSecretValue",),
+        (
+            Row("its client's, by AgentCore", "{client_secret}-AbC123", {"aws:ViaAWSService": "true"}, allowed=True),
+            Row("its client's, by itself", "{client_secret}-AbC123"),
+            Row("its client's, by itself, and said so", "{client_secret}-AbC123", {"aws:ViaAWSService": "false"}),
+            Row("a twin's client's, by AgentCore", "{client_secret}2-AbC123", {"aws:ViaAWSService": "true"}),
+            Row("another's client's, by AgentCore", "{client_secret}_globex-AbC123", {"aws:ViaAWSService": "true"}),
+        ),
+        callers=("acme", "no tag"),
+    ),
+    Table("outbound", ("secretsmanager:ListSecrets",), (Row("every tenant's", "*"),)),
     Table(
         "model",
         ("bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"),
@@ -311,6 +424,9 @@ def questions(documents: Documents) -> Iterator[Question]:
     components = {"registry", "quotas", "ledger", "memory", "model"}
     components |= {"dynamodb"} if documents.table else set()
     components |= {"s3"} if documents.bucket else set()
+    components |= {"outbound"} if documents.secrets else set()
+    if documents.tokens:
+        components |= {"token_service", "client", "own_tokens" if documents.tokens.own else "shared_tokens"}
     if documents.knowledge:
         components |= {"documents", "vectors"}
         shared = documents.knowledge.function is not None
@@ -345,7 +461,7 @@ def violations(documents: Documents) -> Iterator[str]:
         # In the name of the tenant whose role it is, or of any other that shares one.
         caller = role.tenant or "globex"
         for question in questions(documents):
-            mine = question.row.allowed and question.component not in ("model", "knowledge_function")
+            mine = question.row.allowed and question.component not in _FOR_ALL
             if mine and _allows(role, question, documents.me, caller):
                 yield f"{role.name} as {caller}: {question}: expected denied"
 
@@ -454,10 +570,22 @@ def _resources(template: str, documents: Documents) -> list[str]:
         "memory": documents.memory,
         "table": documents.table,
         "bucket": documents.bucket,
+        "secrets": documents.secrets,
+        "secrets_of_another": (documents.secrets or "").replace("/tenants/", "2/tenants/"),
         "region": documents.region,
         "tenant_role": documents.tenant.arn,
         "execution_role": (documents.execution or documents.tenant).arn,
     }
+    if documents.tokens:
+        names |= {
+            "vault": documents.tokens.vault,
+            "directory": documents.tokens.directory,
+            "client": documents.tokens.client,
+            "client_of_any": documents.tokens.client.rpartition("/")[0] + "/any",
+            "workload": documents.tokens.workload,
+            "workload_of_any": documents.tokens.workload.rpartition("/")[0] + "/any",
+            "client_secret": documents.tokens.secret,
+        }
     if documents.knowledge:
         names |= {
             "documents": documents.knowledge.documents,

@@ -155,6 +155,7 @@ def _with_a_wider_action(statement: Statement, documents: Documents) -> Iterator
         "s3": ("s3:PutObjectAcl",),
         "bedrock": ("bedrock:RetrieveAndGenerate", "bedrock:ListKnowledgeBaseDocuments"),
         "lambda": ("lambda:UpdateFunctionCode",),
+        "secretsmanager": ("secretsmanager:ListSecrets", "secretsmanager:PutSecretValue"),
     }[service]:
         yield f"with {action}", {**statement, "Action": [*actions, action]}, "text"
     if component_of(as_list(statement["Resource"])[0], documents) in ("registry", "quotas", "ledger"):
@@ -198,6 +199,26 @@ def _with_a_further_statement(documents: Documents) -> Iterator[Mutant]:
         further["scan the table"] = {"Action": "dynamodb:Scan", "Resource": documents.table}
     if documents.bucket:
         further["list the whole bucket"] = {"Action": "s3:ListBucket", "Resource": documents.bucket}
+    if documents.secrets:
+        further["read every tenant's key"] = {
+            "Action": "secretsmanager:GetSecretValue",
+            "Resource": f"{documents.secrets}*",
+        }
+        further["list every tenant's keys"] = {"Action": "secretsmanager:ListSecrets", "Resource": "*"}
+    if documents.tokens:
+        further["get tokens of any provider"] = {
+            "Action": "bedrock-agentcore:GetResourceOauth2Token",
+            "Resource": documents.tokens.vault + "/oauth2credentialprovider/*",
+        }
+        further["read its client's secret itself"] = {
+            "Action": "secretsmanager:GetSecretValue",
+            "Resource": documents.tokens.secret + "-??????",
+        }
+        # To name a user is denied besides, where the role is the runtime's own.
+        further["get tokens for no user"] = {
+            "Action": "bedrock-agentcore:GetWorkloadAccessToken",
+            "Resource": [documents.tokens.directory, documents.tokens.workload],
+        }
     if documents.knowledge:
         further |= _further_on_knowledge(documents.knowledge)
     for name, statement in further.items():

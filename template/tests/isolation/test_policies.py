@@ -38,6 +38,8 @@ def test_every_component_of_this_variant_is_granted(documents: Documents) -> Non
         for resource in as_list(statement["Resource"])
     }
     placed = {"memory", "dynamodb", "s3"} & set(load_placement().components)
+    placed |= {"outbound"} if documents.secrets else set()
+    placed |= {"tokens", "client"} if documents.tokens else set()
     if documents.only_looks_up:
         assert granted == {"registry"}
         return

@@ -87,6 +87,16 @@ _OWN_ITEMS = (
     " if ForAllValues:StringEquals dynamodb:LeadingKeys TENANT#${aws:PrincipalTag/TenantId}"
     " if Null aws:PrincipalTag/TenantId false if Null dynamodb:LeadingKeys false"
 )
+_SECRET = (
+    "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret: Service / Stage "
+    "/tenants/${aws:PrincipalTag/TenantId}/issue_tracker"
+)
+
+_VAULT = "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:token-vault/default"
+_DIRECTORY = (
+    "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:workload-identity-directory/default"
+)
+
 GRANTS: Mapping[str, frozenset[str]] = {
     "ExecutionRole": _RUNTIME
     | {_runtime_log("_(-(${Service}-${Stage}))"), "Allow lambda:InvokeFunction on CredentialsFunction.Arn"},
@@ -333,6 +343,15 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "4(-(2(/(AWS::StackId))))-${!aws:PrincipalTag/TenantId}-????????????"
             " if Null "
             "aws:PrincipalTag/TenantId false if StringLike s3:prefix tenants/${aws:PrincipalTag/TenantId}/*",
+            f"Allow secretsmanager:DeleteSecret secretsmanager:DescribeSecret on {_SECRET}-?????? {_SECRET} "
+            "if Null aws:PrincipalTag/TenantId false",
+            "Allow bedrock-agentcore:DeleteOauth2CredentialProvider bedrock-agentcore:GetOauth2CredentialProvider on "
+            f"{_VAULT} {_VAULT}/oauth2credentialprovider/ Service _ Stage _${{aws:PrincipalTag/TenantId}} "
+            "if Null aws:PrincipalTag/TenantId false",
+            "Allow secretsmanager:DeleteSecret on "
+            "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:"
+            "secret:bedrock-agentcore-identity!default/oauth2/ Service _ Stage _${aws:PrincipalTag/TenantId}-?????? "
+            "if Null aws:PrincipalTag/TenantId false",
             "trusts TenantDataRole.Arn: sts:AssumeRole sts:TagSession if ForAllValues:StringEquals aws:TagKeys "
             "TenantId if StringLike aws:RequestTag/TenantId ?*",
         }
@@ -471,6 +490,10 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "${AWS::AccountId}:log-group:/aws/lambda/${Service}-${Stage}-pre-token-*",
             "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey} "
             "arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",
+            "Allow bedrock-agentcore:CreateWorkloadIdentity bedrock-agentcore:DeleteWorkloadIdentity "
+            "bedrock-agentcore:GetWorkloadIdentity bedrock-agentcore:ListTagsForResource "
+            "bedrock-agentcore:TagResource bedrock-agentcore:UntagResource bedrock-agentcore:UpdateWorkloadIdentity "
+            f"on {_DIRECTORY} {_DIRECTORY}/workload-identity/${{Service}}_${{Stage}}_*",
             "trusts cloudformation.amazonaws.com: sts:AssumeRole",
         }
     ),

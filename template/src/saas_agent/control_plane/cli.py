@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,11 @@ Command = Callable[[argparse.Namespace, Connection], None]
 
 DEFAULT_STAGE = "dev"
 
-# Components that bring commands of their own, and the module that has them.
-_COMPONENTS = {"knowledge_base": "saas_agent.control_plane.ingestion"}
+# Components that bring commands of their own, and the modules that may have them.
+_COMPONENTS = {
+    "knowledge_base": ("saas_agent.control_plane.ingestion",),
+    "outbound": ("saas_agent.control_plane.third_party_keys", "saas_agent.control_plane.third_party_clients"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -572,9 +576,10 @@ def _parser() -> argparse.ArgumentParser:
     for monthly in (usage, drawn, compared):
         monthly.add_argument("--month", metavar="YYYY-MM", help="default: this month, in UTC")
     add("redrive", _redrive, "Count the usage whose delivery failed; safe to repeat.")
-    for component, module in _COMPONENTS.items():
-        if component in load_placement().components:
-            import_module(module).add_commands(add)
+    for component, modules in _COMPONENTS.items():
+        for module in modules if component in placement.components else ():
+            if find_spec(module):
+                import_module(module).add_commands(add)
     return parser
 
 
