@@ -9,7 +9,8 @@ import pytest
 from .git import ENVIRONMENT
 from .matrix import load
 from .releases import tagged_clone
-from .rendering import Renderings, copy
+from .rendering import Renderings, compiled_once, copy
+from .sharing import folder, once
 from .updating import Generated, Origin
 
 # They import what is generated, and run there: test_local_cloud.py.
@@ -29,39 +30,41 @@ def _own_git() -> Iterator[None]:
             os.environ[name] = value
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This repository as it stands, committed and tagged as the next version; the released ones are tagged too."""
-    folder = tmp_path_factory.mktemp("template")
-    tagged_clone(folder)
-    return folder
+    return once(folder(tmp_path_factory, "origin") / "template", tagged_clone)
 
 
 @pytest.fixture(scope="session")
 def renderings(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Renderings:
     """Each variant, rendered once."""
-    return Renderings(template, tmp_path_factory.mktemp("variants"))
+    return Renderings(template, folder(tmp_path_factory, "variants"))
 
 
 @pytest.fixture(scope="session")
 def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Generated:
     """Repositories that the released versions generated."""
-    return Generated(template, tmp_path_factory.mktemp("generated"))
+    return Generated(template, folder(tmp_path_factory, "pristine"), tmp_path_factory.mktemp("generated"))
 
 
 @pytest.fixture(scope="session")
 def fresh(template: Path, renderings: Renderings, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Origin], Path]:
     """What this tree generates for the answers of a released variant; read-only."""
-    folder = tmp_path_factory.mktemp("fresh")
+    made = folder(tmp_path_factory, "fresh")
 
     def render(origin: Origin) -> Path:
         answers = origin.answers()
         for variant in load().supported:
             if variant.answers == answers:
                 return renderings[variant]
-        if not (folder / origin.id).exists():
-            copy(template, folder / origin.id, answers)
-        return folder / origin.id
+        return once(made / origin.id, lambda path: copy(template, path, answers))
 
     return render
 

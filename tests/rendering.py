@@ -1,26 +1,47 @@
 """Variants, rendered as a user renders them: from a tagged repository and without `--trust`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import CodeType
 from typing import Any
+from unittest import mock
 
 import copier
+from jinja2 import Environment
 
 from .matrix import Variant
+from .sharing import once
 
 
 class Renderings:
-    """Each variant rendered once, on demand, into a folder of its name. Read-only for the tests."""
+    """Each variant rendered once a run, on demand, into a folder of its name. Read-only for the tests."""
 
     def __init__(self, template: Path, folder: Path) -> None:
         self._template = template
         self._folder = folder
 
     def __getitem__(self, variant: Variant) -> Path:
-        destination = self._folder / variant.id
-        if not destination.exists():
-            copy(self._template, destination, variant.answers)
-        return destination
+        return once(self._folder / variant.id, lambda folder: copy(self._template, folder, variant.answers))
+
+
+@contextmanager
+def compiled_once() -> Iterator[None]:
+    """Has Jinja compile a source once for all copies and updates: Copier compiles each part of each path anew."""
+    compiled: dict[tuple[object, ...], CodeType] = {}
+    compile_anew = Environment.compile
+
+    def compile_(environment: Environment, source: Any, name: Any = None, filename: Any = None, *more: Any) -> Any:
+        if not isinstance(source, str) or any(more):
+            return compile_anew(environment, source, name, filename, *more)
+        syntax = (type(environment), environment.undefined, environment.keep_trailing_newline)
+        key = (*syntax, environment.variable_start_string, environment.block_start_string, source, name, filename)
+        if key not in compiled:
+            compiled[key] = compile_anew(environment, source, name, filename)
+        return compiled[key]
+
+    with mock.patch.object(Environment, "compile", compile_):
+        yield
 
 
 def copy(template: Path, destination: Path, answers: Mapping[str, Any], version: str | None = None) -> None:

@@ -14,6 +14,7 @@ from .matrix import ROOT, Variant
 from .releases import Release, candidate, order, released
 from .rendering import contents, copy
 from .running import copied
+from .sharing import once
 
 # What is generated is imported as it stands: behind everything else, since it has tests of its own.
 sys.path.append(str(ROOT / "template"))
@@ -64,18 +65,20 @@ def migrations(template: Path, after: str = "0.0.0") -> Iterator[tuple[str, Any]
 class Generated:
     """Repositories as releases generated them and their owners committed them; each is made once and cloned for use."""
 
-    def __init__(self, template: Path, folder: Path) -> None:
+    def __init__(self, template: Path, pristine: Path, clones: Path) -> None:
         self._template = template
-        self._folder = folder
+        self._pristine = pristine
+        self._folder = clones
         self._clones = 0
 
     def pristine(self, origin: Origin) -> Path:
         """As generated; read-only."""
-        folder = self._folder / "pristine" / origin.id
-        if not folder.exists():
+
+        def generate(folder: Path) -> None:
             copy(self._template, folder, origin.variant.answers, origin.release.tag)
             commit_all(folder, "Generate")
-        return folder
+
+        return once(self._pristine / origin.id, generate)
 
     def __getitem__(self, origin: Origin) -> Path:
         """A clone of its own for whoever asks."""

@@ -14,12 +14,12 @@ from moto.core.base_backend import BackendDict
 
 from saas_agent import configuration
 
-from . import bedrock, cognito, dynamodb, memory, services, sts, subscriptions
+from . import bedrock, cognito, dynamodb, memory, serialization, services, sts, subscriptions
 from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
 from .cognito_domains import Domains
 from .delivery_streams import DeliveryStreams
-from .environment import pointed_at
+from .environment import pointed_at, share_service_models
 from .event_bus import EventBuses
 from .formation import Formation
 from .functions import Functions
@@ -84,6 +84,7 @@ class LocalCloud:
             except ValueError as error:
                 raise LocalCloudError(str(error)) from None
             BackendDict.reset()
+            share_service_models()
             sts.register(self._gate, jwks=self.keys)
             memory.register(self._gate)
             bedrock.register(self._gate, brain)
@@ -96,6 +97,7 @@ class LocalCloud:
             self._streams.register(self._gate)
             self.buses.register(self._gate)
             self._formation.register(self._gate)
+            starting.enter_context(serialization.install())
             starting.enter_context(dynamodb.install())
             starting.enter_context(subscriptions.install(self._functions))
             issue = starting.enter_context(cognito.install(self._run_trigger, self._record_refusal))

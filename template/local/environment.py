@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import botocore.loaders
+import botocore.session
+
+_LOADER = botocore.loaders.create_loader()
 _OUTSIDE = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -12,6 +16,14 @@ _OUTSIDE = (
     "AWS_DEFAULT_PROFILE",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
+
+
+def share_service_models() -> None:
+    """Have every boto3 session of this process take the service models from one cache, for as long as it runs.
+
+    Dozens of sessions are opened here, and each would read them again, which takes longer than all else that it does.
+    """
+    botocore.session.create_loader = lambda *_: _LOADER
 
 
 @contextmanager

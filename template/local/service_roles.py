@@ -3,9 +3,9 @@
 from typing import Any
 
 import boto3
-import botocore.session
 from botocore.credentials import RefreshableCredentials
-from botocore.loaders import create_loader
+
+from saas_agent.tenancy.access import core_session
 
 from .gate import Gate
 from .sts import assume_as_service
@@ -16,8 +16,6 @@ class ServiceRoles:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        # Shared, because every botocore session would parse the service models anew.
-        self._loader = create_loader()
 
     def session(self, role_arn: str, *, service: str, source_arn: str, name: str) -> boto3.Session:
         """A session that holds the role's credentials and renews them.
@@ -41,8 +39,7 @@ class ServiceRoles:
                 "expiry_time": issued["Expiration"].isoformat(),
             }
 
-        core = botocore.session.Session()
-        core.register_component("data_loader", self._loader)
+        core = core_session()
         core._credentials = RefreshableCredentials.create_from_metadata(
             metadata=issue(), refresh_using=issue, method="local-cloud"
         )

@@ -2,20 +2,18 @@
 
 from collections.abc import Iterator
 
-import botocore.loaders
 import pytest
 from strands import tool
 
 from local.authorization import DecisionLog
 from local.cloud import LocalCloud
+from local.environment import share_service_models
 from local.proof import tiers_to_prove
 from local.stage import Actor, Stage
 from saas_agent import conversation
 from saas_agent.tenancy.placement import load_placement
 
-# Tests make many boto3 sessions, and each would read the service models again: they share one reader.
-_LOADER = botocore.loaders.create_loader()
-botocore.loaders.create_loader = lambda *_: _LOADER
+share_service_models()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

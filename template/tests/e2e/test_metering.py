@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -117,13 +118,26 @@ def test_the_function_may_write_to_the_ledger_and_nothing_else(
     assert {decision.resource.rpartition("/")[2] for decision in made} == {stage.outputs["LedgerTable"]}
 
 
+def counters(stage: Stage, tenant: str) -> dict[str, Any]:
+    """The item of the tenant's budget of this month, once all its requests have given back what they left."""
+    key = {"pk": {"S": f"TENANT#{tenant}"}, "sk": {"S": f"BUDGET#{utc_now():%Y-%m}"}}
+    until = time.monotonic() + 10
+    while True:
+        item: dict[str, Any] = stage.session.client("dynamodb").get_item(
+            TableName=stage.outputs["QuotaTable"], Key=key, ConsistentRead=True
+        )["Item"]
+        if not any(name.startswith("lease_") for name in item):
+            return item
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def spend(stage: Stage, tenant: str, tokens: int) -> str:
     """Sets the tenant's counters of today and of this month; the name of today's."""
-    now = utc_now()
-    day = f"day_{now:%d}"
+    item, day = counters(stage, tenant), f"day_{utc_now():%d}"
     stage.session.client("dynamodb").update_item(
         TableName=stage.outputs["QuotaTable"],
-        Key={"pk": {"S": f"TENANT#{tenant}"}, "sk": {"S": f"BUDGET#{now:%Y-%m}"}},
+        Key={name: item[name] for name in ("pk", "sk")},
         UpdateExpression="SET #month = :tokens, #day = :tokens",
         ExpressionAttributeNames={"#month": "month", "#day": day},
         ExpressionAttributeValues={":tokens": {"N": str(tokens)}},
@@ -132,11 +146,7 @@ def spend(stage: Stage, tenant: str, tokens: int) -> str:
 
 
 def spent(stage: Stage, tenant: str, day: str) -> int:
-    item = stage.session.client("dynamodb").get_item(
-        TableName=stage.outputs["QuotaTable"],
-        Key={"pk": {"S": f"TENANT#{tenant}"}, "sk": {"S": f"BUDGET#{utc_now():%Y-%m}"}},
-    )["Item"]
-    return int(item[day]["N"])
+    return int(counters(stage, tenant)[day]["N"])
 
 
 def test_a_tenant_at_its_budget_is_refused_before_the_model_is_called(cloud: LocalCloud, stage: Stage) -> None:

@@ -242,7 +242,7 @@ def _item(store: str, item: dict[str, Any]) -> Entry:
     return Entry(tenant, store, item["sk"]["S"], json.dumps(item, sort_keys=True, default=str))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stores(cloud: LocalCloud) -> Stores:
     return Stores(cloud)
 

@@ -1,7 +1,8 @@
 """Quotas: nobody gets past one, however many come at once, and nobody is kept out by what a dead process held."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -51,6 +52,15 @@ class Clock:
         self.at += timedelta(**by)
 
 
+class AtOnce(Executor):
+    """Runs what is given back before anything else happens."""
+
+    def submit(self, run: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(run(*arguments, **named))
+        return done
+
+
 @pytest.fixture(scope="module")
 def client() -> Any:
     return boto3.Session("test", "test", region_name="eu-central-1").client("dynamodb")
@@ -76,7 +86,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def quotas(tables: Any, clock: Clock) -> Quotas:
-    return Quotas("quotas", "ledger", clock=clock)
+    return Quotas("quotas", "ledger", clock=clock, settling=AtOnce())
 
 
 def access(client: Any, tenant: str = "acme") -> TenantAccess:
@@ -108,6 +118,46 @@ def test_a_request_takes_its_share_and_gives_back_what_it_left(tables: Any, quot
     assert (budget(tables)["month"], budget(tables)["day_24"], budget(tables)["leases"]) == (1000, 1000, 1)
     settle(used(130))
     assert (budget(tables)["month"], budget(tables)["day_24"], budget(tables)["leases"]) == (130, 130, 0)
+
+
+def test_nobody_waits_for_what_is_given_back(tables: Any, clock: Clock) -> None:
+    held, done = threading.Event(), threading.Event()
+
+    class Slow:
+        def update_item(self, **parameters: Any) -> Any:
+            if parameters["UpdateExpression"].startswith("REMOVE"):
+                held.wait(10)
+                tables.update_item(**parameters)
+                done.set()
+                return None
+            return tables.update_item(**parameters)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tables, name)
+
+    settle = Quotas("quotas", "ledger", clock=clock).admit(access(Slow()), TIER, "s")
+    settle(used(130))
+    assert (budget(tables)["month"], budget(tables)["leases"]) == (1000, 1)
+    held.set()
+    assert done.wait(10)
+    assert (budget(tables)["month"], budget(tables)["leases"]) == (130, 0)
+
+
+def test_what_can_not_be_given_back_is_said_and_made_good_later(
+    tables: Any, quotas: Quotas, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    settle = quotas.admit(access(tables), TIER, "s")
+    with pytest.MonkeyPatch.context() as broken:
+
+        def fail(**_: Any) -> None:
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+
+        broken.setattr(tables, "update_item", fail)
+        settle(used(130))
+    assert "not_settled kind=Refused tenant=acme" in caplog.text
+    clock.goes(seconds=LEASE_SECONDS)
+    quotas.admit(access(tables), replace(TIER, tokens_per_day=1000), "s")
+    assert budget(tables)["leases"] == 1
 
 
 def test_what_a_request_used_above_its_share_counts(tables: Any, quotas: Quotas) -> None:

@@ -6,18 +6,21 @@ begins and gives back what it left when it ends, each in one conditional update.
 requests come at once, a budget is overspent by one request's `total_tokens` at most, and by what
 each request's last model call runs over that (its agent stops between calls, not within one).
 
-What a killed process took and never gave back is given back by the next request that would be
-refused. The ledger, in which a tenant can't write, is asked as well: it lags, but it knows.
+Nobody waits for what is given back: that happens in a thread of its own while the answer leaves.
+What a killed process never gave back, the next request that would be refused does. The ledger, in
+which a tenant can't write, is asked as well: it lags, but it knows.
 
 Fails closed: where the quota can't be checked, the request is refused.
 """
 
 import hashlib
+import logging
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,7 +34,9 @@ from saas_agent.metering.usage import Totals
 from saas_agent.tenancy.access import TenantAccess, seen_when_denied
 from saas_agent.tenancy.tiers import Tier
 
-Settle = Callable[[Totals], None]
+logger = logging.getLogger(__name__)
+
+Settle = Callable[[Totals], object]
 
 SESSION_SECONDS = 900
 """A session counts as open for so long after its last request: AgentCore ends it then (IdleRuntimeSessionTimeout)."""
@@ -43,6 +48,7 @@ LEDGER_SECONDS = 30.0
 """How long what the ledger said is taken for granted."""
 
 _ATTEMPTS = 6
+_SETTLING = 4  # threads; a process has few requests at a time
 _SESSIONS = "SESSIONS"
 _LEASE, _SESSION = "lease_", "session_"
 
@@ -50,7 +56,10 @@ Item = dict[str, Any]
 
 
 class Quotas:
-    """The quotas of every tenant. `table`, `ledger`: names of the quota table and of the ledger."""
+    """The quotas of every tenant. `table`, `ledger`: names of the quota table and of the ledger.
+
+    settling: runs what gives back, after the answer.
+    """
 
     def __init__(
         self,
@@ -59,11 +68,13 @@ class Quotas:
         *,
         capacity: int = 1024,
         clock: Callable[[], float] = time.time,
+        settling: Executor | None = None,
     ) -> None:
         self._table = table
         self._ledger = ledger
         self._capacity = capacity
         self._clock = clock
+        self._settling = settling or ThreadPoolExecutor(_SETTLING, thread_name_prefix="settling")
         self._lock = threading.Lock()
         # Guesses, to save a call: the tables decide.
         self._open: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -71,7 +82,7 @@ class Quotas:
         self._minutes: OrderedDict[str, int] = OrderedDict()
 
     def admit(self, access: TenantAccess, tier: Tier, session_id: str) -> Settle:
-        """Takes the request's share of every quota; what it returns gives back what the request left.
+        """Takes the request's share of every quota; what it returns has what the request left given back.
 
         Raises:
             Refused: with limit_reached, naming the limit and when it is reset; denied or internal
@@ -178,7 +189,7 @@ class Quotas:
                 continue
             with self._lock:
                 _remember(self._minutes, tenant, taken.minute, self._capacity)
-            return lambda totals: self._settle(access, taken, totals)
+            return lambda totals: self._settling.submit(self._settle, access, taken, totals)
         raise Refused(INTERNAL, "others kept changing the tenant's budget")
 
     def _reserve(self, access: TenantAccess, tier: Tier, taken: "_Taken", *, fresh_minute: bool) -> None:
@@ -212,12 +223,16 @@ class Quotas:
     def _settle(self, access: TenantAccess, taken: "_Taken", totals: Totals) -> None:
         """Leaves in the budget what the request used, and nothing more."""
         used = sum(getattr(totals.tokens, part.name) for part in fields(Tokens))
-        with seen_when_denied("quotas.settle", access.tenant):
-            if self._give_back(access, taken.item, taken.name, taken.day, taken.tokens - used):
-                return
-            # It took longer than its lease, which was swept: all that it used is to be added.
-            names = {"#month": "month", "#day": taken.day}
-            self._update(access, taken.item, "ADD #month :used, #day :used", None, names, {":used": used})
+        try:
+            with seen_when_denied("quotas.settle", access.tenant):
+                if self._give_back(access, taken.item, taken.name, taken.day, taken.tokens - used):
+                    return
+                # It took longer than its lease, which was swept: all that it used is to be added.
+                names = {"#month": "month", "#day": taken.day}
+                self._update(access, taken.item, "ADD #month :used, #day :used", None, names, {":used": used})
+        except Exception as error:
+            # The answer is given already; what is not settled is made good by a later request.
+            logger.error("not_settled kind=%s tenant=%s", type(error).__name__, access.tenant.tenant_id)
 
     def _sweep_leases(self, access: TenantAccess, item: Item, taken: "_Taken") -> bool:
         """Gives back what requests took whose process is gone; whether there were any."""
