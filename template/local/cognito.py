@@ -15,10 +15,13 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from joserfc import jwk, jwt
+from moto.cognitoidp import models
 from moto.cognitoidp.exceptions import NotAuthorizedError
 from moto.cognitoidp.models import CognitoIdpBackend, CognitoIdpUserPool, cognitoidp_backends
 from moto.core.exceptions import JsonRESTError
@@ -93,10 +96,23 @@ Issue = Callable[[CognitoIdpUserPool, str, str, Hosted], dict[str, Any]]
 
 
 @contextmanager
+def keys_read_once() -> Iterator[None]:
+    """moto reads the same key from a file for each pool that it makes, and looks for its primes: a fifth of a second.
+
+    Pools of the local cloud don't sign with it: they have keys of their own.
+    """
+    import_key = cache(lambda text: jwk.RSAKey.import_key(json.loads(text)))
+    once = SimpleNamespace(RSAKey=SimpleNamespace(import_key=lambda key: import_key(json.dumps(key))))
+    with replaced(models, jwk=once):
+        yield
+
+
+@contextmanager
 def install(invoke: Invoke, refused: Refused) -> Iterator[Issue]:
     """Complete moto's user pools for as long as the context lasts; gives what issues tokens of their own pages."""
     trigger = _PreToken(invoke)
     with (
+        keys_read_once(),
         cognito_rules.install(),
         replaced(CognitoIdpUserPool, create_jwt=_create_jwt(trigger)),
         replaced(CognitoIdpBackend, respond_to_auth_challenge=_respond(trigger)),

@@ -110,19 +110,26 @@ def _statements(policy: Policy, trust: bool) -> list[Policy]:
 
 
 def _check(statement: Policy, trust: bool) -> None:
-    name = statement.get("Sid", "without Sid")
-    unknown = statement.keys() - (_TRUST_ELEMENTS if trust else _IDENTITY_ELEMENTS)
+    elements, operators = frozenset(statement), tuple(statement.get("Condition", {}))
+    _check_form(statement.get("Sid", "without Sid"), elements, str(statement.get("Effect")), operators, trust)
+
+
+@lru_cache(maxsize=4096)
+def _check_form(
+    name: str, elements: frozenset[str], effect: str, condition_operators: tuple[str, ...], trust: bool
+) -> None:
+    unknown = elements - (_TRUST_ELEMENTS if trust else _IDENTITY_ELEMENTS)
     if unknown:
         kind = "trust" if trust else "identity"
         raise PolicyError(f"statement {name}: {sorted(unknown)} is not evaluated in {kind} policies: remove it")
-    if statement.get("Effect") not in ("Allow", "Deny"):
+    if effect not in ("Allow", "Deny"):
         raise PolicyError(f"statement {name}: Effect must be Allow or Deny")
     pairs = [("Action", "NotAction")]
     pairs.append(("Principal", "Principal") if trust else ("Resource", "NotResource"))
     for positive, negative in pairs:
-        if len({positive, negative} & statement.keys()) != 1:
+        if len({positive, negative} & elements) != 1:
             raise PolicyError(f"statement {name}: write one of {positive} and {negative}")
-    for condition_operator in statement.get("Condition", {}):
+    for condition_operator in condition_operators:
         _parse_operator(condition_operator)
 
 
@@ -131,8 +138,12 @@ def _check(statement: Policy, trust: bool) -> None:
 
 def _covers_action(statement: Policy, action: str) -> bool:
     patterns = as_list(statement.get("Action", statement.get("NotAction")))
-    named = any(_glob(pattern.lower()).fullmatch(action.lower()) for pattern in patterns)
-    return named == ("Action" in statement)
+    return _names_action(tuple(patterns), action) == ("Action" in statement)
+
+
+@lru_cache(maxsize=65536)
+def _names_action(patterns: tuple[str, ...], action: str) -> bool:
+    return any(_glob(pattern.lower()).fullmatch(action.lower()) for pattern in patterns)
 
 
 def _covers_resource(statement: Policy, resource: str, context: "_Context") -> bool:

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import MaxRetryError
 
-from local import live_check
+from local import live_check, proof
 from local.attacks.attack import Arena, Attack, Kind, all_attacks, modules
 from local.attacks.judgement import EVERYBODY, Verdict, judge, judge_answer, owners
 from local.authorization import Decision, DecisionLog
@@ -42,10 +42,11 @@ def test_every_attack_is_stopped(
 
 
 def test_a_tenant_of_another_tier_can_do_no_more(
-    stage: Stage, decisions: DecisionLog, acme: Actor, acme2: Actor, globex: Actor
+    stage: Stage, decisions: DecisionLog, acme: Actor, globex: Actor
 ) -> None:
-    plant(stage, [acme, acme2])
-    outcomes = list(run_attacks(stage, globex, [acme, acme2], decisions))
+    plant(stage, [acme])
+    outcomes = list(run_attacks(stage, globex, [acme], decisions))
+    assert len(outcomes) >= _FEWEST // 2
     unsafe = [o for o in outcomes if not o.verdict.safe]
     assert [f"{o.attack.id} on {o.victim}: {o.verdict.value}: {o.judgement.why}" for o in unsafe] == []
 
@@ -243,11 +244,12 @@ def test_an_unknown_call_on_memory_counts_as_one_on_everybodys() -> None:
 
 
 def test_the_live_check_passes_and_can_be_repeated(
-    cloud: LocalCloud, stage: Stage, capsys: pytest.CaptureFixture[str]
+    cloud: LocalCloud, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # As on AWS, where nobody mints tokens or sees a runtime's own credentials.
     as_on_aws = Stage(stage.session, stage.outputs, cloud.endpoint, fetch_keys=cloud.keys)
-    for _ in range(2):
+    for attacks in (all_attacks(), all_attacks()[::8]):
+        monkeypatch.setattr(proof, "all_attacks", lambda attacks=attacks: attacks)
         assert check(as_on_aws) == 0, capsys.readouterr().out
         printed = capsys.readouterr().out
         assert ", 0 leaked, 0 unproven" in printed

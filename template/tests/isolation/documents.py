@@ -151,6 +151,21 @@ class Documents:
         return re.search(rf"(^|[#/]){re.escape(self.tenant_text)}([:/]|$)", text) is not None
 
     @property
+    def roles(self) -> list[Role]:
+        """All of them."""
+        roles = (
+            self.tenant,
+            *self.tenants,
+            self.execution,
+            self.vending,
+            *self.around_knowledge,
+            self.data,
+            self.upkeep,
+        )
+        roles += (self.knowledge_upkeep, self.data_function, self.stacks, *self.others)
+        return [role for role in roles if role]
+
+    @property
     def around_knowledge(self) -> list[Role]:
         """The roles of the knowledge base and of the function that asks it."""
         roles = (self.knowledge.service_role, self.knowledge.function_role) if self.knowledge else ()

@@ -1,6 +1,6 @@
 """Layer two: who reaches what. Every action on data is asked for own data and for others'."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -444,14 +444,18 @@ def questions(documents: Documents) -> Iterator[Question]:
                         yield Question(table.component, caller, action, row, resource, expected)
 
 
-def violations(documents: Documents) -> Iterator[str]:
-    """The cells whose verdict is not the expected one, one line each."""
+def violations(documents: Documents, known: Documents | None = None) -> Iterator[str]:
+    """The cells whose verdict is not the expected one, one line each.
+
+    known: what was asked about before. Of its roles nothing is asked again.
+    """
+    settled = {id(role) for role in known.roles} if known else set()
     for question in questions(documents):
-        if _allows(documents.tenant, question, documents.me) != question.expected:
+        if _differs(documents.tenant, question, documents.me, settled, expected=question.expected):
             yield f"{question}: expected {'allowed' if question.expected else 'denied'}"
-    yield from _of_data_operations(documents)
+    yield from _of_data_operations(documents, settled)
     for role in (documents.execution, documents.vending, *documents.around_knowledge, *documents.others):
-        if role is None:
+        if role is None or id(role) in settled:
             continue
         for question in questions(documents):
             for_tenants = _is_for_tenants_alone(question, role, documents)
@@ -462,11 +466,11 @@ def violations(documents: Documents) -> Iterator[str]:
         caller = role.tenant or "globex"
         for question in questions(documents):
             mine = question.row.allowed and question.component not in _FOR_ALL
-            if mine and _allows(role, question, documents.me, caller):
+            if mine and _differs(role, question, documents.me, settled, caller, expected=False):
                 yield f"{role.name} as {caller}: {question}: expected denied"
 
 
-def _of_data_operations(documents: Documents) -> Iterator[str]:
+def _of_data_operations(documents: Documents, settled: Collection[int]) -> Iterator[str]:
     """The roles that export, delete and keep house: of a tenant's data each reaches what it is there for."""
     everybody = [
         [
@@ -491,21 +495,25 @@ def _of_data_operations(documents: Documents) -> Iterator[str]:
         named = documents.tenant.tenant is not None or ":memory/t_" in question.resource
         near = question.component in ("dynamodb", "exports", "memory", "s3") and named
         near = near and ("}2" in question.row.resource or "/index/" in question.row.resource)
-        if not near and _allows(documents.data, question, documents.me) != wanted:
+        if not near and _differs(documents.data, question, documents.me, settled, expected=wanted):
             yield f"{documents.data.name}: {question}: expected {'allowed' if wanted else 'denied'}"
         kept = question.action in UPKEEP
-        if _allows(documents.upkeep, question, documents.me) != kept:
+        if _differs(documents.upkeep, question, documents.me, settled, expected=kept):
             yield f"{documents.upkeep.name}: {question}: expected {'allowed' if kept else 'denied'}"
         if documents.knowledge_upkeep:
             kept = _is_on_shared_knowledge(question, documents) and question.action in KNOWLEDGE_UPKEEP
-            if _allows(documents.knowledge_upkeep, question, documents.me) != kept:
+            if _differs(documents.knowledge_upkeep, question, documents.me, settled, expected=kept):
                 yield f"{documents.knowledge_upkeep.name}: {question}: expected {'allowed' if kept else 'denied'}"
         managed = question.component in ("documents", "s3") and question.action in STACKS
-        if documents.stacks and not managed and _allows(documents.stacks, question, documents.me):
+        if (
+            documents.stacks
+            and not managed
+            and _differs(documents.stacks, question, documents.me, settled, expected=False)
+        ):
             yield f"{documents.stacks.name}: {question}: expected denied"
     for role in (documents.tenant, documents.execution, documents.vending, *documents.tenants, *documents.others):
         for question in exports if role else ():
-            if role and _allows(role, question, documents.me):
+            if role and _differs(role, question, documents.me, settled, expected=False):
                 yield f"{role.name}: {question} of the exports: expected denied"
 
 
@@ -527,6 +535,12 @@ def _is_for_tenants_alone(question: Question, role: Role, documents: Documents) 
         return question.component not in ("documents", "vectors")
     # The control plane keeps the registry, and the ledger's function the ledger.
     return question.component not in ("registry", "ledger") or role not in documents.others
+
+
+def _differs(
+    role: Role, question: Question, me: str, settled: Collection[int], caller: str | None = None, *, expected: bool
+) -> bool:
+    return id(role) not in settled and _allows(role, question, me, caller) != expected
 
 
 def _allows(role: Role, question: Question, me: str, caller: str | None = None) -> bool:

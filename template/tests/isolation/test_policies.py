@@ -109,13 +109,15 @@ def test_exactly_one_attempt_on_the_tenant_role_succeeds(documents: Documents) -
 # Layer four: the layers above notice every hole that is cut into the policies.
 
 
-def _survives(mutant: Mutant) -> bool:
-    layers = (allow_list,) if mutant.seen == "text" else (trust, matrix)
-    return not any(next(layer.violations(mutant.documents), None) for layer in layers)
+def _survives(mutant: Mutant, original: Documents) -> bool:
+    """Only the roles that the mutant changed are asked about: the others have no hole, as a test below says."""
+    if mutant.seen == "text":
+        return next(allow_list.violations(mutant.documents), None) is None
+    return not any(next(layer.violations(mutant.documents, original), None) for layer in (trust, matrix))
 
 
 def test_no_mutant_of_the_policies_survives(documents: Documents) -> None:
-    assert [mutant.name for mutant in mutants(documents) if _survives(mutant)] == []
+    assert [mutant.name for mutant in mutants(documents) if _survives(mutant, documents)] == []
 
 
 def test_there_are_mutants_of_every_kind(documents: Documents) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import boto3
 import pytest
 
+from local import serialization
+from local.cognito import keys_read_once
 from saas_agent.control_plane.registry import Registry
 from saas_agent.control_plane.users import ADMINISTRATORS, User, Users
 
@@ -28,14 +30,20 @@ class OnceSession:
 
 
 @pytest.fixture(scope="session")
+def _pools_made_quickly() -> Iterator[None]:
+    with keys_read_once():
+        yield
+
+
+@pytest.fixture(scope="session")
 def _clients() -> OnceSession:
     return OnceSession()
 
 
 @pytest.fixture
-def session(_clients: OnceSession) -> Iterator[OnceSession]:
+def session(_clients: OnceSession, _pools_made_quickly: None) -> Iterator[OnceSession]:
     """AWS with the control plane's tables, empty."""
-    with tables(_clients.client("dynamodb")):
+    with tables(_clients.client("dynamodb")), serialization.install():
         yield _clients
 
 
