@@ -440,7 +440,7 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow lambda:CreateFunction lambda:DeleteFunction lambda:GetFunction lambda:GetFunctionCodeSigningConfig "
             "lambda:GetRuntimeManagementConfig lambda:ListTags lambda:TagResource lambda:UntagResource "
             "lambda:UpdateFunctionCode lambda:UpdateFunctionConfiguration on "
-            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${Service}-${Stage}-tenant-*",
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${Service}-${Stage}-tenant-*-*",
             "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:ListTagsForResource logs:PutRetentionPolicy "
             "logs:TagResource logs:UntagResource on "
             "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Service}-${Stage}-tenant-*",
