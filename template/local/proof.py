@@ -29,6 +29,7 @@ _REFUSALS = frozenset(
         "InvalidParameterValue",
         "ExpiredTokenException",
         "NotAuthorizedException",
+        "UnauthorizedException",
         "UserLambdaValidationException",
         "InvalidParameterException",
         "ValidationError",
