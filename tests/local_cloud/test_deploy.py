@@ -20,6 +20,7 @@ from infra.models import model_resources
 from infra.package import Package, Packages
 from infra.progress import Progress
 from infra.stacks import Change, StackError, bring
+from local import services
 from local.formation import Formation
 
 from .local_gate import ACCOUNT, OPERATOR, REGION, LocalGate, local_gate
@@ -119,6 +120,9 @@ def cloud(gate: LocalGate, session: boto3.Session, tmp_path: Path, monkeypatch: 
     template.write_text(SMALL)
     moto_api_backend.reset()
     Formation(ACCOUNT, REGION).register(gate.gate)
+    for service in services.found():
+        if hasattr(service, "register"):
+            service.register(gate.gate)
     monkeypatch.setenv("AWS_ENDPOINT_URL", gate.endpoint)
     return Cloud(gate, session, template)
 
