@@ -194,6 +194,23 @@ def test_what_git_ignores_is_not_overwritten(make_update: Run, project: Path) ->
     assert not git(project, "status", "--porcelain")
 
 
+@pytest.mark.parametrize(
+    ("ignored", "mine"), [("/updates", "updates"), ("/updates/update.py/*", "updates/update.py/mine.txt")]
+)
+def test_what_git_ignores_is_not_taken_for_a_folder_nor_a_file(
+    ignored: str, mine: str, make_update: Run, project: Path
+) -> None:
+    """A file of your own where the template now has a folder, and a folder of your own where it has a file."""
+    (project / ".git/info/exclude").write_text(f"{ignored}\n", "utf-8")
+    (project / mine).parent.mkdir(parents=True, exist_ok=True)
+    (project / mine).write_text("mine\n", "utf-8")
+    status, _, said = make_update()
+    assert status == 1
+    assert said.splitlines()[-1].startswith(f"update: {mine} is in the way, which git ignores; move it")
+    assert (project / mine).read_text("utf-8") == "mine\n"
+    assert not git(project, "status", "--porcelain")
+
+
 def test_a_folder_of_a_larger_repository_is_updated(
     project: Path, fresh: Fresh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +274,21 @@ def test_what_copier_alone_lost_comes_back(make_update: Run, project: Path, fres
     # Nothing of what was there is lost either.
     assert "What was there is kept as refs/update/aside" in steps
     assert git(project, "show", "refs/update/aside:afterwards.txt") == "written since\n"
+
+
+def test_what_is_done_again_loses_nothing_that_was_ignored_meanwhile(make_update: Run, project: Path) -> None:
+    """The update ignores what was not ignored before: it is in no commit, so it has to stay where it is."""
+    update(project)
+    (project / ".gitignore").write_text((project / ".gitignore").read_text("utf-8") + "*.mine\n", "utf-8")
+    (project / "dev.mine").write_text("mine\n", "utf-8")
+    (project / "notes.txt").write_text("first\n", "utf-8")
+    assert make_update("--again")[0] == 0
+    assert (project / "dev.mine").read_text("utf-8") == "mine\n"
+    assert not (project / "notes.txt").exists()
+    (project / "notes.txt").write_text("second\n", "utf-8")
+    assert make_update("--again")[0] == 0
+    assert git(project, "show", "refs/update/aside:notes.txt") == "second\n"
+    assert git(project, "show", "refs/update/aside@{1}:notes.txt") == "first\n"
 
 
 def sample(project: Path, name: str) -> Path:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 # Git's mode, such as "100755", and object id.
 Entry = tuple[str, str]
@@ -147,14 +147,24 @@ class Workshop:
     def require_room(self, merged: Merged) -> None:
         """UpdateError where a new file would take the place of one that git ignores: nobody could bring it back."""
         top = Path(git(self._repository, "rev-parse", "--show-toplevel").strip())
-        new = set(self.files(merged.tree)) - set(self.committed())
-        there = [path for path in sorted(new) if os.path.lexists(top / path)]
-        for path in there:
-            done = subprocess.run(["git", "check-ignore", "--quiet", "--", path], cwd=top, check=False)
-            if done.returncode == 0:
-                raise UpdateError(
-                    f"{path} is in the way, which git ignores; move it, the template has one of that name"
-                )
+        committed = set(self.committed())
+        for path in sorted(set(self.files(merged.tree)) - committed):
+            if there := self._ignored_at(top, path, committed):
+                raise UpdateError(f"{there} is in the way, which git ignores; move it, the template has {path}")
+
+    def _ignored_at(self, top: Path, path: str, committed: Collection[str]) -> str | None:
+        """What git ignores and would have to go for a file of this path: a file, one in its place, or a folder."""
+        for folder in reversed(PurePosixPath(path).parents[:-1]):
+            if str(folder) not in committed and os.path.lexists(top / folder) and not (top / folder).is_dir():
+                return str(folder) if self._is_ignored(top, str(folder)) else None
+        if (top / path).is_dir() and not (top / path).is_symlink():
+            ignored = git(top, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", path)
+            return ignored.split("\0")[0] or None
+        return path if os.path.lexists(top / path) and self._is_ignored(top, path) else None
+
+    @staticmethod
+    def _is_ignored(top: Path, path: str) -> bool:
+        return subprocess.run(["git", "check-ignore", "--quiet", "--", path], cwd=top, check=False).returncode == 0
 
     def apply(self, merged: Merged, label: str) -> None:
         """Puts the result into the owner's index and working tree, which must be as committed.

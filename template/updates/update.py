@@ -11,8 +11,9 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from updates import agreement
@@ -321,9 +322,16 @@ def _put_aside(root: Path) -> None:
         git(root, "add", "--all", ":/", environ=environ)
         tree = git(root, "write-tree", environ=environ).strip()
     commit = git(root, "commit-tree", tree, "-p", "HEAD", "-m", "Before the update was done again").strip()
-    git(root, "update-ref", ASIDE, commit)
+    git(root, "update-ref", "--create-reflog", ASIDE, commit)
     git(root, "reset", "--quiet", "--hard", "HEAD")
-    git(root, "clean", "--quiet", "--force", "-d", ":/")
+    # What is in the commit, and nothing else: what git ignored then it may not ignore now.
+    top = Path(git(root, "rev-parse", "--show-toplevel").strip())
+    for name in git(top, "diff", "-z", "--name-only", "--no-renames", "--diff-filter=A", "HEAD", commit).split("\0"):
+        if name:
+            (top / name).unlink(missing_ok=True)
+            for folder in PurePosixPath(name).parents[:-1]:
+                with suppress(OSError):
+                    (top / folder).rmdir()
 
 
 def report(update: Update) -> str:
