@@ -503,6 +503,9 @@ def test_a_step_that_needs_many_calls_gets_them(stage: Stage, stores: Stores, cl
 # --- What must hold when nothing fails --------------------------------------------------------------------------------
 
 
+ELSEWHERE = "/aws/bedrock-agentcore/runtimes/t_leaver_00000000-AbCdEf1234-DEFAULT"
+
+
 def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
     stage: Stage, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,6 +514,9 @@ def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
         plant(stage, [actor])
         assert all(access.ok for access in walk(stage, actor))
     stage.tenants.export("leaver")
+    # Another stage of the account has a tenant of this name, too, and its runtime a log group.
+    logs = stage.session.client("logs")
+    logs.create_log_group(logGroupName=ELSEWHERE)
     before = stores.entries()
     had = {entry.store for entry in before if entry.tenant == "leaver"}
     assert ({"DocumentsBucket", "indexed", "vectors"} <= had) == ("knowledge_base" in PLACEMENT.components)
@@ -518,7 +524,10 @@ def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
     assert {"RegistryTable", "QuotaTable", "users", "events", "records", "ExportsBucket"} <= had
     stage.tenants.offboard("leaver")
     after = stores.entries()
-    [tombstone] = [entry for entry in after if entry.tenant == "leaver"]
+    logs.delete_log_group(logGroupName=ELSEWHERE)
+    elsewhere = {entry for entry in after if entry.key == ELSEWHERE}
+    assert elsewhere == {entry for entry in before if entry.key == ELSEWHERE}
+    [tombstone] = [entry for entry in after - elsewhere if entry.tenant == "leaver"]
     assert '"DELETED"' in tombstone.content
     assert leaver.email not in tombstone.content
     assert not [entry for entry in after if leaver.canary in entry.content]

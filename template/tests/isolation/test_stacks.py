@@ -384,8 +384,8 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "stack/${Service}-${Stage}-tenant-*/*",
             "Allow dynamodb:GetItem on RegistryTable.Arn",
             "Allow iam:PassRole on StackRole.Arn if StringEquals iam:PassedToService cloudformation.amazonaws.com",
-            "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:PutRetentionPolicy logs:PutSubscriptionFilter "
-            "on "
+            "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:DescribeSubscriptionFilters logs:PutRetentionPolicy "
+            "logs:PutSubscriptionFilter on "
             "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/bedrock-agentcore/runtimes/t_*",
             "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
             *(
@@ -438,11 +438,13 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${Service}/${Stage}/tenants/* if StringEquals "
             "iam:PassedToService lambda.amazonaws.com",
             "Allow lambda:CreateFunction lambda:DeleteFunction lambda:GetFunction lambda:GetFunctionCodeSigningConfig "
-            "lambda:GetRuntimeManagementConfig lambda:ListTags lambda:TagResource lambda:UntagResource "
+            "lambda:GetFunctionConfiguration lambda:GetFunctionRecursionConfig lambda:GetRuntimeManagementConfig "
+            "lambda:ListTags lambda:TagResource lambda:UntagResource "
             "lambda:UpdateFunctionCode lambda:UpdateFunctionConfiguration on "
-            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${Service}-${Stage}-tenant-*-*",
-            "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:ListTagsForResource logs:PutRetentionPolicy "
-            "logs:TagResource logs:UntagResource on "
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:t-*-gateway-interceptor "
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:t-*-gateway-tools",
+            "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:DeleteRetentionPolicy logs:ListTagsForResource "
+            "logs:PutRetentionPolicy logs:TagResource logs:UntagResource on "
             "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Service}-${Stage}-tenant-*",
             "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
             "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",

@@ -40,6 +40,12 @@ def set_up_log_group(logs: Any, group: str, *, days: int, ledger: str, tenant_id
     )
 
 
+def is_subscribed(logs: Any, group: str, *, ledger: str) -> bool:
+    """Whether the group was set up for this ledger. Other stages of the account have groups of the same tenants."""
+    found = logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    return any(each["destinationArn"] == ledger for each in found)
+
+
 def tenant_of(filters: list[str]) -> str | None:
     """The tenant whose own log group it is, by the filter's name, which only the platform gives."""
     for name in filters:
