@@ -250,6 +250,16 @@ def test_the_bearer_scheme_has_no_case() -> None:
     assert bearer({"authorization": "bearer abc"}) == "abc"
 
 
+@pytest.mark.parametrize("error", [OSError("no route"), ValueError("no JSON")])
+def test_an_issuer_that_can_not_be_asked_is_our_fault_and_not_the_callers(error: Exception) -> None:
+    def fetch(_: str) -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(Refused) as refused:
+        SigningKeys(ISSUER, fetch).get("any")
+    assert refused.value.reason.code == "internal"
+
+
 def test_keys_are_fetched_once_and_again_only_for_new_ids_after_a_pause() -> None:
     now, fetched = [0.0], []
 

@@ -268,6 +268,20 @@ def test_tenants_are_listed_over_all_pages(dynamodb: Any) -> None:
     assert [record.tenant_id for record in registry.records()] == [f"t{number:03}" for number in range(6)]
 
 
+def test_a_page_may_end_with_what_is_no_tenant(dynamodb: Any) -> None:
+    for name in ("acme", "globex"):
+        onboard(dynamodb, name)
+    for key in ("HUB", "TENANT#acme", "TENANT#zeta"):
+        dynamodb.put_item(TableName=REGISTRY, Item={"pk": {"S": key}, "sk": {"S": "OTHER"}})
+    registry, found, after = Registry(dynamodb, REGISTRY), [], None
+    for _ in range(10):
+        records, after = registry.page(1, after)
+        found += [record.tenant_id for record in records]
+        if after is None:
+            break
+    assert sorted(found) == ["acme", "globex"]
+
+
 @pytest.mark.parametrize("attribute", ["status", "tier", "version", "created_at"])
 def test_a_malformed_item_is_an_error_and_not_a_tenant(dynamodb: Any, attribute: str) -> None:
     onboard(dynamodb)

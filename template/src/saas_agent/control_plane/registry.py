@@ -78,8 +78,12 @@ class Registry:
         """Up to `limit` records, in no order, and the tenant id to give as `after` for more, None at the end."""
         start = {"ExclusiveStartKey": item_key(after)} if after is not None else {}
         answer = self._client.scan(TableName=self._table, Limit=limit, ConsistentRead=True, **start)
-        records = [record_of(item) for item in answer["Items"] if item["sk"]["S"] == SORT_KEY]
-        last = answer.get("LastEvaluatedKey")
+        items, last = answer["Items"], answer.get("LastEvaluatedKey")
+        while last and last["sk"]["S"] != SORT_KEY:
+            # A page that ends with another item, such as the hub's: there is no tenant yet to go on after.
+            answer = self._client.scan(TableName=self._table, Limit=1, ConsistentRead=True, ExclusiveStartKey=last)
+            items, last = [*items, *answer["Items"]], answer.get("LastEvaluatedKey")
+        records = [record_of(item) for item in items if item["sk"]["S"] == SORT_KEY]
         return records, last["pk"]["S"].removeprefix("TENANT#") if last else None
 
     def records(self) -> Iterator[TenantRecord]:

@@ -14,7 +14,15 @@ from typing import Any
 
 import jwt
 
-from saas_agent.errors import INVALID_TOKEN, NO_TENANT, TENANT_NOT_ACTIVE, TOKEN_EXPIRED, ConfigurationError, Refused
+from saas_agent.errors import (
+    INTERNAL,
+    INVALID_TOKEN,
+    NO_TENANT,
+    TENANT_NOT_ACTIVE,
+    TOKEN_EXPIRED,
+    ConfigurationError,
+    Refused,
+)
 from saas_agent.tenancy.tenant import SUBJECT, TenantContext, valid_tenant_id
 
 FetchKeys = Callable[[str], Mapping[str, Any]]
@@ -67,10 +75,13 @@ class SigningKeys:
         self._fetched_at: float | None = None
 
     def get(self, key_id: str) -> jwt.PyJWK | None:
-        """The key of this id, or None where the issuer has none."""
+        """The key of this id, or None where the issuer has none; Refused with internal where it can't be asked."""
         with self._lock:
             if key_id not in self._keys and self._may_fetch():
-                keys = jwt.PyJWKSet.from_dict(dict(self._fetch(self._issuer))).keys
+                try:
+                    keys = jwt.PyJWKSet.from_dict(dict(self._fetch(self._issuer))).keys
+                except (OSError, ValueError, jwt.PyJWTError) as error:
+                    raise Refused(INTERNAL, f"the issuer's keys: {type(error).__name__}") from None
                 self._keys = {key.key_id: key for key in keys if key.key_id and key.key_type == "RSA"}
                 self._fetched_at = self._clock()
             return self._keys.get(key_id)
