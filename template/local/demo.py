@@ -149,7 +149,7 @@ def _print(run: report.Run) -> None:
     for line in run.left_out:
         print(f"\n{line}", end="")
     print(f"\n{counted(run.accesses)}; {run.leaked} attacks leaked; {run.seconds:.1f} s")
-    print(f"{'Isolation held.' if run.proved else 'Isolation is NOT proved.'} Report: {REPORT}")
+    print(f"{'Isolation held.' if run.proved else 'Isolation is NOT proved.'} Report: {REPORT.resolve().as_uri()}")
 
 
 def _say(text: str) -> None:
