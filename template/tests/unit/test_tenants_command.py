@@ -22,6 +22,7 @@ from saas_agent.control_plane.errors import ControlPlaneError, NotFound
 from saas_agent.control_plane.progress import waiting
 from saas_agent.control_plane.registry import TenantRecord
 from saas_agent.control_plane.states import Status
+from saas_agent.metering import usage
 from saas_agent.metering.ledger import LedgerWriter, entry_of, rejected
 from saas_agent.metering.rates import RUNTIME, OperationRate, RateCard, parse_rates
 from saas_agent.metering.record import read
@@ -65,6 +66,8 @@ def platform(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterat
     """The dev stage's platform stack, as far as the command looks at it, and one tenant, acme."""
     monkeypatch.setattr(connection.Connection, "client", lambda _, name: clients[name])
     monkeypatch.setattr(AdminClient, "show", show)
+    # The runtime's time has a price, and a bill is by the card as it stands: a slow machine would be on it.
+    monkeypatch.setattr(usage, "_milliseconds_since", lambda _: 0)
     with mock_aws():
         clients["dynamodb"].create_table(
             TableName="ledger",
