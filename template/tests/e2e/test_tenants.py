@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import combinations
 from typing import Any
 
@@ -520,7 +521,7 @@ def test_one_of_three_tenants_leaves_and_nothing_of_it_stays(
     before = stores.entries()
     had = {entry.store for entry in before if entry.tenant == "leaver"}
     assert ({"DocumentsBucket", "indexed", "vectors"} <= had) == ("knowledge_base" in PLACEMENT.components)
-    assert ("keys" in had) == ("outbound" in PLACEMENT.components)
+    assert ("keys" in had) == (find_spec("saas_agent.control_plane.data_secrets") is not None)
     assert {"RegistryTable", "QuotaTable", "users", "events", "records", "ExportsBucket"} <= had
     stage.tenants.offboard("leaver")
     after = stores.entries()
