@@ -441,8 +441,8 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "lambda:GetFunctionConfiguration lambda:GetFunctionRecursionConfig lambda:GetRuntimeManagementConfig "
             "lambda:ListTags lambda:TagResource lambda:UntagResource "
             "lambda:UpdateFunctionCode lambda:UpdateFunctionConfiguration on "
-            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:t-*-gateway-interceptor "
-            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:t-*-gateway-tools",
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:4(-(2(/(AWS::StackId))))-*-gate "
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:4(-(2(/(AWS::StackId))))-*-tools",
             "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:DeleteRetentionPolicy logs:ListTagsForResource "
             "logs:PutRetentionPolicy logs:TagResource logs:UntagResource on "
             "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Service}-${Stage}-tenant-*",

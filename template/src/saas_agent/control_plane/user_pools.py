@@ -1,5 +1,6 @@
 """Tenants' own user pools, each reached in a session that its tag keeps to one tenant: mistakes elsewhere meet IAM."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,7 @@ import jwt
 
 from saas_agent.control_plane.registry import Registry, TenantRecord
 from saas_agent.errors import INVALID_TOKEN, Refused
+from saas_agent.settings import required
 from saas_agent.tenancy.access import TemporaryCredentials, TenantSession
 from saas_agent.tenancy.tenant import valid_tenant_id
 from saas_agent.tenancy.token import FetchKeys, TokenVerifier, VerifiedToken
@@ -53,6 +55,15 @@ class Issuers:
             return TokenVerifier(issuer, client_id, fetch_keys)
 
         self._verifier_of = verifier_of
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str], registry: Registry, fetch_keys: FetchKeys) -> "Issuers":
+        """With the hub of ISSUER and CLIENT_ID, if any; ConfigurationError where only one of them is there."""
+        has_hub = "ISSUER" in environ or "CLIENT_ID" in environ
+        hub = (
+            TokenVerifier(required(environ, "ISSUER"), required(environ, "CLIENT_ID"), fetch_keys) if has_hub else None
+        )
+        return cls(registry, hub, fetch_keys)
 
     def access_token(self, raw: str) -> VerifiedToken:
         """The verified access token; Refused."""

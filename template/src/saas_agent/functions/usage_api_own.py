@@ -14,7 +14,7 @@ from saas_agent.control_plane.registry import Registry
 from saas_agent.control_plane.user_pools import Issuers
 from saas_agent.functions.usage_api import Handler, usage_handler
 from saas_agent.settings import required
-from saas_agent.tenancy.token import FetchKeys, TokenVerifier
+from saas_agent.tenancy.token import FetchKeys
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
 
 
@@ -28,9 +28,7 @@ def create(
     ConfigurationError where one is missing.
     """
     registry = Registry(session.client("dynamodb"), required(environ, "REGISTRY_TABLE"))
-    has_hub = "ISSUER" in environ or "CLIENT_ID" in environ
-    hub = TokenVerifier(required(environ, "ISSUER"), required(environ, "CLIENT_ID"), fetch_keys) if has_hub else None
-    return usage_handler(environ, session, Issuers(registry, hub, fetch_keys))
+    return usage_handler(environ, session, Issuers.open(environ, registry, fetch_keys))
 
 
 @cache

@@ -19,7 +19,7 @@ from saas_agent.control_plane.users import User, Users
 from saas_agent.errors import INVALID_TOKEN, Refused
 from saas_agent.functions.users import Desk, Handler, kept_tenant, require_active, users_handler
 from saas_agent.settings import required
-from saas_agent.tenancy.token import FetchKeys, TokenVerifier, VerifiedToken
+from saas_agent.tenancy.token import FetchKeys, VerifiedToken
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
 
 
@@ -36,9 +36,7 @@ def create(
     cognito = session.client("cognito-idp")
     pools = UserPools(session.client("sts"), required(environ, "USERS_ROLE_ARN"), required(environ, "AWS_REGION"))
     hub_pool = environ.get("HUB_POOL_ID")
-    hub = TokenVerifier(required(environ, "ISSUER"), required(environ, "CLIENT_ID"), fetch_keys) if hub_pool else None
-
-    issuers = Issuers(registry, hub, fetch_keys)
+    issuers = Issuers.open(environ, registry, fetch_keys)
 
     class OwnPools:
         """A pool for each tenant, opened in a session of the tenant's."""
