@@ -10,7 +10,7 @@ from pathlib import Path
 SECONDS = 1500
 
 # What a machine may lack. Their skipping is said as a warning, too.
-_MAY_BE_SKIPPED = "is not tested in a browser"
+_MAY_BE_SKIPPED = "not tested in a browser"
 
 
 def copied(source: Path, destination: Path) -> Path:

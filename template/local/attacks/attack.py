@@ -19,10 +19,7 @@ Kind = Literal["access", "persuasion"]
 
 @dataclass(frozen=True)
 class Arena:
-    """What an attack is given.
-
-    access: the attacker's own AWS credentials; None where they can't be had, see `Stage.place`.
-    """
+    """What an attack is given. access: what `own_access` gives, or None."""
 
     stage: Stage
     attacker: Actor
@@ -44,11 +41,16 @@ class Arena:
         """Where the victim is served, and its data is."""
         return self.stage.home(self.victim.name)
 
-    def client(self, service: str) -> Any:
-        """A boto3 client with the attacker's own tenant credentials."""
+    @property
+    def own_access(self) -> TenantAccess:
+        """The attacker's own AWS credentials; NoRuntimeCredentials where they can't be had, see `Stage.place`."""
         if self.access is None:
             raise NoRuntimeCredentials(self.home.runtime_arn)
-        return self.access.client(service)
+        return self.access
+
+    def client(self, service: str) -> Any:
+        """A boto3 client with the attacker's own tenant credentials."""
+        return self.own_access.client(service)
 
     def ask(self, prompt: str) -> Answer:
         """Asks the agent with the attacker's own token."""

@@ -49,10 +49,9 @@ def _workload_token(arena: Arena, user_token: str, name: str | None = None) -> s
 
 
 def _token(arena: Arena, workload_token: str, provider: str | None = None, flow: str | None = None) -> str:
-    assert arena.access is not None
     own = "ON_BEHALF_OF_TOKEN_EXCHANGE" if _shares(arena.attacker) else "M2M"
     return asyncio.run(
-        TenantIdentityClient(arena.access).get_token(
+        TenantIdentityClient(arena.own_access).get_token(
             provider_name=provider or provider_name(*_where(arena).owner),
             scopes=list(SCOPES),
             agent_identity_token=workload_token,
