@@ -1,5 +1,6 @@
 """What the tests share: the template as a tagged repository, and each variant rendered once."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from .updating import Generated, Origin
 
 # They import what is generated, and run there: test_local_cloud.py.
 collect_ignore = ["local_cloud"]
+
+# What is imported here stays: by Python's own thresholds much time goes into looking for garbage among it.
+gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
 from .cognito_domains import Domains
 from .delivery_streams import DeliveryStreams
-from .environment import pointed_at, share_service_models
+from .environment import pointed_at, keep_service_models
 from .event_bus import EventBuses
 from .formation import Formation
 from .functions import Functions
@@ -84,7 +84,7 @@ class LocalCloud:
             except ValueError as error:
                 raise LocalCloudError(str(error)) from None
             BackendDict.reset()
-            share_service_models()
+            keep_service_models()
             sts.register(self._gate, jwks=self.keys)
             memory.register(self._gate)
             bedrock.register(self._gate, brain)

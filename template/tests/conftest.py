@@ -7,22 +7,23 @@ from strands import tool
 
 from local.authorization import DecisionLog
 from local.cloud import LocalCloud
-from local.environment import share_service_models
+from local.environment import keep_service_models
 from local.proof import tiers_to_prove
 from local.stage import Actor, Stage
 from saas_agent import conversation
 from saas_agent.tenancy.placement import load_placement
 
-share_service_models()
+keep_service_models()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit tests first: some replace AWS within the process, which a deployed local cloud does not survive.
 
     Then those of the policies: the roles of the few tenants that they need are judged a hundred times over, and the
-    other tests onboard dozens.
+    other tests onboard more, one of them dozens; that one comes last.
     """
-    items.sort(key=lambda item: ("unit" not in item.path.parts, "isolation" not in item.path.parts))
+    last = "test_tenants.py"
+    items.sort(key=lambda item: ("unit" not in (parts := item.path.parts), "isolation" not in parts, last in parts))
 
 
 @pytest.fixture(scope="session")
