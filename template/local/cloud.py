@@ -19,7 +19,7 @@ from .api_gateway import ApiGateway
 from .authorization import Credentials, DecisionLog
 from .cognito_domains import Domains
 from .delivery_streams import DeliveryStreams
-from .environment import pointed_at, keep_service_models
+from .environment import keep_service_models, pointed_at
 from .event_bus import EventBuses
 from .formation import Formation
 from .functions import Functions

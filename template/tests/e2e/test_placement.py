@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 import pytest
 
@@ -110,6 +111,42 @@ def test_two_tenants_with_components_of_their_own_share_no_resource_and_no_role(
         assert not held[one] & held[two]
     roles = [home.tenant_role for tier in TIERS if PLACEMENT.has_own(tier) for home in homes[tier]]
     assert len(set(roles)) == len(roles)
+
+
+def test_tenants_functions_are_within_reach_of_their_own_stages_role_and_no_others_are(
+    stage: Stage, homes: dict[str, tuple[Home, Home]]
+) -> None:
+    own = [f"one-{tier}" for tier in TIERS if PLACEMENT.stack_template(tier)]
+    names = {tenant: functions(stage, tenant_stack(stage, tenant)) for tenant in own}
+    if not any(names.values()):
+        return
+    platform = f"{stage.outputs['Service']}-{stage.outputs['Stage']}-platform"
+    [role] = [name for _, name in stack_resources(stage, platform) if name.startswith(f"{platform}-StackRole-")]
+    iam = stage.session.client("iam")
+    statements = [
+        statement
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]
+        for statement in iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]["Statement"]
+        if "lambda:UpdateFunctionCode" in statement["Action"]
+    ]
+    found = [statement["Resource"] for statement in statements]
+    patterns = [arn.rpartition(":")[2] for arns in found for arn in (arns if isinstance(arns, list) else [arns])]
+
+    def in_reach(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    for tenant, of_tenant in names.items():
+        for name in of_tenant:
+            assert in_reach(name), name
+            # Another stage's begin otherwise; and CloudFormation cuts what is longer than 64 characters.
+            assert not in_reach(f"{'0' * 12}{name[12:]}"), name
+            assert len(name.replace(tenant, "t" * 32)) <= 64, name
+    assert not [name for name in functions(stage, platform) if in_reach(name)]
+
+
+def functions(stage: Stage, stack: str) -> list[str]:
+    """The names of the functions in a stack."""
+    return [name for kind, name in stack_resources(stage, stack) if kind == "AWS::Lambda::Function"]
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -328,9 +328,7 @@ def test_onboarding_that_fails_at_every_step_can_be_finished(
 ) -> None:
     tenant_id = next(names)
 
-    def onboard() -> object:
-        return begin(stage, tenant_id)
-
+    onboard = partial(begin, stage, tenant_id)
     go_on: Callable[[], object] = onboard
     for step in STEPS[Kind.ONBOARD]:
         faults.broken = {step: when}

@@ -486,7 +486,7 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "lambda:GetFunctionCodeSigningConfig lambda:GetFunctionConfiguration lambda:GetFunctionRecursionConfig "
             "lambda:GetPolicy lambda:GetRuntimeManagementConfig lambda:ListTags lambda:RemovePermission "
             "lambda:TagResource lambda:UntagResource lambda:UpdateFunctionCode lambda:UpdateFunctionConfiguration on "
-            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:t-*-pre-token",
+            "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:4(-(2(/(AWS::StackId))))-*-token",
             "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:DeleteRetentionPolicy logs:ListTagsForResource "
             "logs:PutRetentionPolicy logs:TagResource logs:UntagResource on arn:${AWS::Partition}:logs:${AWS::Region}:"
             "${AWS::AccountId}:log-group:/aws/lambda/${Service}-${Stage}-pre-token-*",
