@@ -528,7 +528,7 @@ def test_an_operation_that_was_forgotten_leaves_nobody_stuck(desk: Desk) -> None
     assert desk.admin.offboard("acme", request(), export=False).operation is not None
 
 
-@pytest.mark.parametrize(("kind", "status"), product(Kind, Status))
+@pytest.mark.parametrize(("kind", "status"), list(product(Kind, Status)))
 def test_an_operation_begins_where_the_table_says_so_and_nowhere_else(desk: Desk, kind: Kind, status: Status) -> None:
     desk.active(tier="premium" if kind is Kind.UPGRADE else "basic")
     desk.dynamodb.update_item(
