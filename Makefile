@@ -16,7 +16,7 @@ demo: build/demo ## Generate the default repository into build/demo and run its 
 	@cd build/demo && PYTHONPATH=src ../../$(VENV)/bin/python -m local.demo $(ARGS)
 
 test: $(INSTALLED) ## Render, check and test every supported variant
-	@$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(FOR_UV) $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(INSTALLED) ## Check this repository's own code; `make test` checks what is generated
 	@$(VENV)/bin/ruff format --check .

@@ -13,6 +13,10 @@ SUITE = "tests/local_cloud"
 # The one that uses most of it, and the one that has the least: the tests must not lean on what an answer adds.
 TESTED_IN = ("default", "vending-memory")
 
+# A runtime as it is deployed, which takes its dependencies from the index: one that tenants share, and a tenant's own.
+DEPLOYED = "test_adot.py"
+DEPLOYED_IN = ("default", "silo-memory")
+
 # The variant that has a service which not all have, and the tests of that service.
 SERVICES = {"knowledge": "test_knowledge_base.py"}
 
@@ -34,7 +38,12 @@ def suite_in(variant: Variant, renderings: Renderings, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", TESTED_IN)
 def test_the_local_cloud_is_right(name: str, renderings: Renderings, tmp_path: Path) -> None:
-    passes(suite_in(the(name), renderings, tmp_path / name), SUITE)
+    passes(suite_in(the(name), renderings, tmp_path / name), SUITE, f"--ignore={SUITE}/{DEPLOYED}")
+
+
+@pytest.mark.parametrize("name", DEPLOYED_IN)
+def test_a_deployed_runtime_exports_its_traces(name: str, renderings: Renderings, tmp_path: Path) -> None:
+    passes(suite_in(the(name), renderings, tmp_path / name), f"{SUITE}/{DEPLOYED}")
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -128,15 +128,17 @@ def test_dependencies_are_those_that_are_imported(variant: Variant, renderings: 
     root = renderings[variant]
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     runtime = {normalised(entry) for entry in project["project"]["dependencies"]}
-    development, updating, analytics = (
+    development, updating, analytics, exporting = (
         {normalised(entry) for entry in project["dependency-groups"].get(group, [])}
-        for group in ("dev", "update", "analytics")
+        for group in ("dev", "update", "analytics", "adot")
     )
     modules = read_modules(root)
     assert runtime == needed(modules, "saas_agent")
     assert not development & analytics
     assert development | analytics == needed(modules, "infra", "local", "tests") - runtime | TOOLS
     assert updating == needed(modules, "updates") | {"copier"}
+    # Its entry point is started, and nothing imports it.
+    assert exporting == {"aws-opentelemetry-distro"}
 
 
 class Loader(yaml.SafeLoader):

@@ -11,7 +11,10 @@ from .matrix import ROOT
 
 PINNED = [
     ROOT / "requirements" / "dev.txt",
-    *(ROOT / "template" / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "uv", "update", "analytics")),
+    *(
+        ROOT / "template" / "requirements" / f"{name}.txt"
+        for name in ("runtime", "dev", "uv", "update", "analytics", "adot")
+    ),
 ]
 
 PERMISSIVE = re.compile(
@@ -51,12 +54,14 @@ def test_no_index_is_named(path: Path) -> None:
 
 
 def test_what_ships_is_tested_and_what_is_tested_runs_here() -> None:
-    here, runtime, development, uv, update, analytics = (
+    here, runtime, development, uv, update, analytics, adot = (
         {f"{entry.name}{entry.specifier}" for entry in blocks(path)} for path in PINNED
     )
     assert runtime <= development <= here
     assert len(uv) == 1
     assert update | analytics <= here
+    # But for OpenTelemetry, of which ADOT takes versions of its own.
+    assert {entry for entry in runtime - adot if not entry.startswith("opentelemetry-")} == set()
 
 
 def licence(name: str) -> str:

@@ -25,7 +25,7 @@ from botocore.exceptions import (
 from infra.models import model_resources
 from infra.package import Package, PackageError, Packages, build
 from infra.progress import Progress, progress_on
-from infra.stacks import Change, StackError, bring, one_line
+from infra.stacks import Change, StackError, bring, one_line, standing_parameter
 from saas_agent import configuration
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.identity import open_identity
@@ -67,7 +67,7 @@ def deploy(
 
     `confirm` sees each stack's changes before they are made; it is not asked where nothing changes.
     `settings` are parameters of the platform (`StsToken`, `GuardrailId`, ...); what is not given
-    stays as it was.
+    stays as it was. `Tracing` is what the packages were built for, whatever they say.
 
     Raises:
         DeployError: the stage is as it was before.
@@ -98,7 +98,7 @@ def deploy(
         )
         platform = bring(
             cloudformation,
-            f"{service}-{stage}-platform",
+            _platform_stack(service, stage),
             _put_template(s3, bucket, region, with_snapshot(template.read_text(encoding="utf-8"))),
             {
                 **(settings or {}),
@@ -107,6 +107,7 @@ def deploy(
                 "RuntimeKey": packages.runtime.key,
                 "FunctionsKey": packages.functions.key,
                 "ModelResources": ",".join(models),
+                "Tracing": packages.tracing,
             },
             tags=tags,
             confirm=confirm,
@@ -126,6 +127,10 @@ def deploy(
                 ledger=platform.outputs["LedgerFunctionArn"],
             )
         return platform.outputs
+
+
+def _platform_stack(service: str, stage: str) -> str:
+    return f"{service}-{stage}-platform"
 
 
 def stamped(template: str, outputs: Mapping[str, str]) -> str:
@@ -282,7 +287,7 @@ def _deploy_stage(options: argparse.Namespace, progress: Progress) -> dict[str, 
     region = options.region or service["region"]
     session = _operators_session(region)
     progress.event("Packaging the code")
-    packages = build()
+    packages = build(tracing=settings.get("Tracing") or _tracing(session, service["name"], options.stage, region))
     progress.say(f"Deploying {service['name']}, stage {options.stage}, to {region}")
     return deploy(
         session,
@@ -304,6 +309,13 @@ def _operators_session(region: str) -> boto3.Session:
         session = boto3.Session(region_name=region)
         session.client("sts").get_caller_identity()
     return session
+
+
+def _tracing(session: boto3.Session, service: str, stage: str, region: str) -> str:
+    """How the stage's traces leave it now: the code has to be packaged for that before the stack is brought to it."""
+    with _in_one_line(region):
+        cloudformation = session.client("cloudformation", region_name=region)
+        return standing_parameter(cloudformation, _platform_stack(service, stage), "Tracing") or "none"
 
 
 def _setting(text: str) -> tuple[str, str]:

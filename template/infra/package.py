@@ -39,6 +39,25 @@ if __name__ == "__main__":
     run()
 '''
 
+# Where traces are exported by ADOT, AgentCore starts this first. The installed one names the Python of the machine that
+# installed it, finds its packages only where somebody says where they are, and takes a program, no file.
+_INSTRUMENT = "bin/opentelemetry-instrument"
+_INSTRUMENTING = """#!/usr/bin/env python3
+import os
+import sys
+from pathlib import Path
+
+code = str(Path(__file__).resolve().parent.parent)
+sys.path.insert(0, code)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
+if sys.argv[1:] and sys.argv[1].endswith(".py"):
+    sys.argv.insert(1, sys.executable)
+
+from opentelemetry.instrumentation.auto_instrumentation import run
+
+sys.exit(run())
+"""
+
 # AgentCore Runtime takes 250 MB zipped and 750 MB unzipped, Lambda 250 MB unzipped (developer
 # guides, quotas).
 _MEGABYTE = 1024 * 1024
@@ -66,6 +85,10 @@ _METADATA_KEPT = re.compile(
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
+# By what traces leave the runtime, as the parameter Tracing of the platform's stack: the requirements of its zip.
+_RUNTIME_REQUIREMENTS = {"none": "runtime.txt", "adot": "adot.txt"}
+
+
 class PackageError(Exception):
     """The code can't be packaged. One line: what is wrong, what was expected, what to do."""
 
@@ -91,27 +114,37 @@ class Package:
 
 @dataclass(frozen=True)
 class Packages:
-    """Everything that is deployed besides the templates."""
+    """Everything that is deployed besides the templates. `tracing`: how the runtime's zip has to be started."""
 
     runtime: Package
     functions: Package
+    tracing: str = "none"
 
 
-def build(dependencies: bool = True, root: Path = ROOT) -> Packages:
+def build(dependencies: bool = True, root: Path = ROOT, tracing: str = "none") -> Packages:
     """Packages the code, with its third-party dependencies unless the place it goes to has them.
 
-    Dependencies are those of `requirements/runtime.txt`, by hash.
+    Dependencies are those of `requirements/runtime.txt`, by hash. With `tracing="adot"` the runtime's are those of
+    `requirements/adot.txt`, which holds other versions of OpenTelemetry, and its zip has ADOT's entry point.
 
     Raises:
-        PackageError: they can't be installed, or a zip is too large.
+        PackageError: there is no such tracing, dependencies can't be installed, or a zip is too large.
     """
+    if tracing not in _RUNTIME_REQUIREMENTS:
+        raise PackageError(f"tracing {tracing!r}: expected one of {', '.join(_RUNTIME_REQUIREMENTS)}")
     with tempfile.TemporaryDirectory() as scratch:
-        installed = Path(scratch)
-        if dependencies:
-            _install(root / "requirements" / "runtime.txt", installed)
+        installed = {name: Path(scratch, name) for name in {"runtime.txt", _RUNTIME_REQUIREMENTS[tracing]}}
+        for name, target in installed.items():
+            target.mkdir()
+            if dependencies:
+                _install(root / "requirements" / name, target)
+        runtime = _runtime_files(root, installed[_RUNTIME_REQUIREMENTS[tracing]])
+        if tracing == "adot":
+            runtime[_INSTRUMENT] = _INSTRUMENTING.encode()
         return Packages(
-            _zipped("runtime", _runtime_files(root, installed), _RUNTIME_LIMITS),
-            _zipped("functions", _functions_files(root, installed), _FUNCTIONS_LIMITS),
+            _zipped("runtime", runtime, _RUNTIME_LIMITS),
+            _zipped("functions", _functions_files(root, installed["runtime.txt"]), _FUNCTIONS_LIMITS),
+            tracing,
         )
 
 
@@ -273,7 +306,8 @@ def _zipped(name: str, files: Mapping[str, bytes], limits: tuple[int, int]) -> P
             entry = zipfile.ZipInfo(file, _LONG_AGO)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3  # Unix, on every machine
-            entry.external_attr = 0o100644 << 16
+            # AgentCore keeps to these, and runs what it starts.
+            entry.external_attr = (0o100755 if file == _INSTRUMENT else 0o100644) << 16
             archive.writestr(entry, files[file])
     package = Package(name, buffer.getvalue(), sum(map(len, files.values())))
     if len(package.content) > limits[0] or package.unzipped > limits[1]:
@@ -290,13 +324,15 @@ def _size(count: int) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes both zips to `dist/`; exit status 1 and one line where that fails."""
-    argparse.ArgumentParser(prog="python -m infra.package", description=__doc__).parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m infra.package", description=__doc__)
+    parser.add_argument("--tracing", choices=_RUNTIME_REQUIREMENTS, default="none", help="as the stage's Tracing")
+    options = parser.parse_args(arguments)
     folder = ROOT / "dist"
     try:
         # Before the dependencies are fetched, which takes a while.
         folder.mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        packages = build()
+        packages = build(tracing=options.tracing)
     except PackageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -98,6 +98,16 @@ def bring(
     return _deployed(cloudformation, planned.stack_id)
 
 
+def standing_parameter(cloudformation: Any, name: str, parameter: str) -> str | None:
+    """The value that the stack has; None where there is no such stack or parameter yet.
+
+    Raises:
+        ClientError, BotoCoreError: AWS refused a call, or was not reached.
+    """
+    stack = _find(cloudformation, name)
+    return _parameters(stack).get(parameter) if stack else None
+
+
 def _source(template: str) -> dict[str, str]:
     return {"TemplateURL" if template.startswith("https://") else "TemplateBody": template}
 

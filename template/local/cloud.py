@@ -129,7 +129,7 @@ class LocalCloud:
         """Deploy the platform by the same code as on AWS; its stack's outputs.
 
         Args:
-            settings: parameters of the platform stack; what is not given stays as it was.
+            settings: parameters of the platform stack; what is not given stays as it was, but for `Tracing`: none.
             template: another platform template than the one that ships.
 
         Raises:
@@ -138,16 +138,17 @@ class LocalCloud:
         from infra import deploy, package  # needed by nobody who doesn't deploy
         from infra.progress import Progress
 
+        chosen = settings or {}
         return deploy.deploy(
             self.operator_session(),
             stage=STAGE,
             # The source tree runs, so the zips need no dependencies.
-            packages=package.build(dependencies=False),
+            packages=package.build(dependencies=False, tracing=chosen.get("Tracing", "none")),
             confirm=lambda _: True,
             progress=Progress(),
             service=self._service,
             region=self.region,
-            settings={**self._led_here(), **(settings or {})},
+            settings={**self._led_here(), **chosen},
             template=template or deploy.PLATFORM,
         )
 

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +36,7 @@ Parameters:
   RuntimeKey: {Type: String}
   FunctionsKey: {Type: String}
   ModelResources: {Type: CommaDelimitedList}
+  Tracing: {Type: String, AllowedValues: [none, adot]}
   LogRetentionDays: {Type: Number, Default: 30}
   BucketName: {Type: String, Default: "a-good-name"}
 Resources:
@@ -239,6 +241,20 @@ def test_a_setting_stays_until_it_is_set_again(cloud: Cloud) -> None:
     cloud.deploy()
     groups = cloud.gate.operator("logs").describe_log_groups()["logGroups"]
     assert {group["retentionInDays"] for group in groups} == {7}
+
+
+def test_tracing_is_what_the_code_was_packaged_for(cloud: Cloud) -> None:
+    def standing() -> str:
+        return deployment._tracing(cloud.session, "desk", "dev", REGION)
+
+    assert standing() == "none"  # there is no stage yet
+    cloud.deploy()
+    assert standing() == "none"
+    # With something else that changes: of this small template nothing depends on the tracing.
+    cloud.deploy(packages=replace(PACKAGES, tracing="adot"), settings={"Tracing": "none", "LogRetentionDays": "7"})
+    assert standing() == "adot"
+    cloud.deploy(settings={"Tracing": "adot", "LogRetentionDays": "14"})
+    assert standing() == "none"
 
 
 def test_what_happens_is_told_as_it_happens(cloud: Cloud) -> None:
@@ -616,7 +632,8 @@ def command(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return {"RuntimeArn": "arn"}
 
     monkeypatch.setattr(deployment, "deploy", record)
-    monkeypatch.setattr(deployment, "build", lambda: PACKAGES)
+    monkeypatch.setattr(deployment, "build", lambda tracing: replace(PACKAGES, tracing=tracing))
+    monkeypatch.setattr(deployment, "_tracing", lambda *_: "adot")
     monkeypatch.setattr(deployment, "_operators_session", lambda region: boto3.Session(region_name=region))
     return calls
 
@@ -632,6 +649,12 @@ def test_the_command_shows_the_changes_and_prints_the_outputs(
     assert command[0]["stage"] == "prod"
     assert command[0]["region"] == "eu-west-1"
     assert command[0]["settings"] == {"StsToken": "id"}
+    assert command[0]["packages"].tracing == "adot"  # as the stage has it
+
+
+def test_the_command_packages_the_code_for_the_tracing_that_is_set(command: list[dict[str, Any]]) -> None:
+    assert deployment.main(["--yes", "--set", "Tracing=none"]) == 0
+    assert command[0]["packages"].tracing == "none"
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y", 0), ("yes", 0), ("", 1), ("no", 1)])
@@ -674,7 +697,7 @@ def test_without_credentials_nothing_is_packaged(
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(deployment, "build", lambda: pytest.fail("packaged first"))
+    monkeypatch.setattr(deployment, "build", lambda **_: pytest.fail("packaged first"))
     assert deployment.main(["--yes"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: Unable to locate credentials; expected AWS")
 

@@ -4,7 +4,10 @@ Strands records prompts, answers, what goes into tools and comes out of them as 
 exceptions as status; its own switch (OTEL_SEMCONV_STABILITY_OPT_IN) leaves exceptions and tools' errors in. Here a span
 takes the attributes that are listed, counts and names, and nothing else: what a later version adds stays out as well.
 
-Source: strands-agents, `strands.telemetry.tracer`; OpenTelemetry's API, `opentelemetry.trace`.
+Others trace in this process, too: MCP's client records the text of exceptions. Where ADOT exports, the deployment has
+nothing sampled (OTEL_TRACES_SAMPLER), and these spans alone are sampled all the same.
+
+Source: strands-agents, `strands.telemetry.tracer`; OpenTelemetry's API, `opentelemetry.trace`, and its SDK, `Tracer`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import Status, StatusCode
 from strands.telemetry.tracer import get_tracer
 
@@ -35,10 +40,20 @@ ATTRIBUTES = frozenset(
 
 
 def trace_without_words() -> None:
-    """Has every agent of this process trace without words. To be called before the first agent is made."""
+    """Has every agent of this process trace without words. To be called before the first agent is made.
+
+    Where the process samples nothing, agents' spans are sampled, and they alone.
+    """
     tracer = get_tracer()
-    if not isinstance(tracer.tracer, WordlessTracer):
-        tracer.tracer = WordlessTracer(tracer.tracer)
+    if isinstance(tracer.tracer, WordlessTracer):
+        return
+    if isinstance(tracer.tracer, SdkTracer) and _samples_nothing(tracer.tracer):
+        tracer.tracer.sampler = ALWAYS_ON
+    tracer.tracer = WordlessTracer(tracer.tracer)
+
+
+def _samples_nothing(tracer: SdkTracer) -> bool:
+    return tracer.sampler.get_description() == ALWAYS_OFF.get_description()
 
 
 class WordlessTracer(trace.Tracer):

@@ -7,6 +7,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 from strands import tool
 from strands.telemetry import tracer
@@ -15,7 +16,7 @@ from local.cloud import LocalCloud
 from local.stage import Actor, Stage
 from saas_agent import conversation, main
 from saas_agent.settings import Settings
-from saas_agent.tracing import ATTRIBUTES, WordlessTracer
+from saas_agent.tracing import ATTRIBUTES, WordlessTracer, trace_without_words
 
 SECRET = "kumquat-4711"
 
@@ -80,6 +81,25 @@ def test_what_goes_wrong_is_told_by_its_kind(
     told = " ".join(span.to_json() for span in exporter.get_finished_spans())
     assert SECRET not in told
     assert "no room" not in told
+
+
+def test_where_nothing_is_sampled_agents_spans_are_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ALWAYS_OFF)
+    provider.add_span_processor(SimpleSpanProcessor(found))
+    collecting = tracer.Tracer()
+    collecting.tracer = provider.get_tracer("strands")
+    monkeypatch.setattr(tracer, "_tracer_instance", collecting)
+    trace_without_words()
+    # As MCP's client does: the exception's text would be in its span.
+    with (
+        pytest.raises(ValueError, match=SECRET),
+        provider.get_tracer("mcp-python-sdk").start_as_current_span("tools/call"),
+        tracer.get_tracer().tracer.start_as_current_span("agent"),
+    ):
+        raise ValueError(SECRET)
+    [span] = found.get_finished_spans()
+    assert span.name == "agent"
 
 
 def test_a_span_takes_no_word_whoever_records_it() -> None:

@@ -101,8 +101,7 @@ EXECUTION: frozenset[str] = frozenset(
         "logs:DescribeLogGroups",
         "logs:DescribeLogStreams",
         "logs:PutLogEvents",
-        "xray:GetSamplingRules",
-        "xray:GetSamplingTargets",
+        # Where traces are exported.
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",
     }

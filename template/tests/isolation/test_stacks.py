@@ -33,7 +33,7 @@ _RUNTIME = frozenset(
     {
         _AGENTCORE_TRUST,
         "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
-        "Allow xray:GetSamplingRules xray:GetSamplingTargets xray:PutTelemetryRecords xray:PutTraceSegments on *",
+        "Allow xray:PutTelemetryRecords xray:PutTraceSegments on *",
         "Allow cloudwatch:PutMetricData on * if StringEquals cloudwatch:namespace bedrock-agentcore",
         "Deny bedrock-agentcore:GetWorkloadAccessTokenForUserId on *",
     }

@@ -205,6 +205,47 @@ def test_the_same_dependencies_give_the_same_bytes() -> None:
     assert build().runtime.content == build().runtime.content
 
 
+def test_adot_is_in_the_runtimes_zip_alone_and_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def install(requirements: Path, target: Path) -> None:
+        install_fakes(requirements, target)
+        put(target, {"opentelemetry/sdk.py": requirements.name, "bin/opentelemetry-instrument": "#!/home/me/python"})
+
+    monkeypatch.setattr(package, "_install", install)
+    plain, traced = build(), build(tracing="adot")
+    assert (plain.tracing, traced.tracing) == ("none", "adot")
+    assert traced.functions.content == plain.functions.content
+    assert names(traced.runtime) - names(plain.runtime) == {"bin/opentelemetry-instrument"}
+    for zipped, requirements in ((plain.runtime, b"runtime.txt"), (traced.runtime, b"adot.txt")):
+        assert zipfile.ZipFile(io.BytesIO(zipped.content)).read("opentelemetry/sdk.py") == requirements
+    assert build(tracing="adot").runtime.content == traced.runtime.content
+
+
+def test_adots_entry_point_runs_from_the_zip_alone(tmp_path: Path) -> None:
+    archive = zipfile.ZipFile(io.BytesIO(build(dependencies=False, tracing="adot").runtime.content))
+    modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
+    assert modes.pop("bin/opentelemetry-instrument") == 0o100755
+    assert set(modes.values()) == {0o100644}
+    archive.extractall(tmp_path / "code")
+    # In place of OpenTelemetry's: it shows what it would run.
+    module = "opentelemetry/instrumentation/auto_instrumentation.py"
+    put(tmp_path / "code", {module: "import sys\n\n\ndef run():\n    print(*sys.argv[1:])\n"})
+    (tmp_path / "elsewhere").mkdir()
+    for given, run in ((["main.py"], f"{sys.executable} main.py"), (["python3", "main.py"], "python3 main.py")):
+        started = subprocess.run(
+            [sys.executable, "-I", "-S", tmp_path / "code" / "bin" / "opentelemetry-instrument", *given],
+            cwd=tmp_path / "elsewhere",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert started.stdout.strip() == run, started.stderr
+
+
+def test_there_is_no_other_tracing() -> None:
+    with pytest.raises(PackageError, match=r"^tracing 'jaeger': expected one of none, adot$"):
+        build(dependencies=False, tracing="jaeger")
+
+
 def test_missing_requirements_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"^runtime\.txt was not found .*`make lock`$"):
         build(root=copy_of_project(tmp_path))
@@ -237,16 +278,18 @@ def test_the_command_writes_both_zips_and_tells_their_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     built = build(dependencies=False)
-    monkeypatch.setattr(package, "build", lambda: built)
+    asked: list[str] = []
+    monkeypatch.setattr(package, "build", lambda tracing: asked.append(tracing) or built)
     monkeypatch.setattr(package, "ROOT", tmp_path)
-    assert package.main([]) == 0
+    assert package.main(["--tracing", "adot"]) == package.main([]) == 0
+    assert asked == ["adot", "none"]
     assert (tmp_path / "dist" / "runtime.zip").read_bytes() == built.runtime.content
     assert (tmp_path / "dist" / "functions.zip").read_bytes() == built.functions.content
     assert built.runtime.digest in capsys.readouterr().out
 
 
 def test_the_command_fails_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail() -> None:
+    def fail(**_: str) -> None:
         raise PackageError("no")
 
     monkeypatch.setattr(package, "build", fail)
