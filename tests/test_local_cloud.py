@@ -13,9 +13,10 @@ SUITE = "tests/local_cloud"
 # The one that uses most of it, and the one that has the least: the tests must not lean on what an answer adds.
 TESTED_IN = ("default", "vending-memory")
 
-# A runtime as it is deployed, which takes its dependencies from the index: one that tenants share, and a tenant's own.
+# A runtime as it is deployed, which takes its dependencies from the index: one that tenants share, and a tenant's own,
+# whose MCP client traces, too.
 DEPLOYED = "test_adot.py"
-DEPLOYED_IN = ("default", "silo-memory")
+DEPLOYED_IN = ("default", "silo-table")
 
 # The variant that has a service which not all have, and the tests of that service.
 SERVICES = {"knowledge": "test_knowledge_base.py"}
