@@ -670,7 +670,7 @@ def test_the_command_asks_and_anything_but_yes_is_no(answer: str, status: int, m
     [
         ([], "error: nobody can be asked here"),
         (["--stage", "local"], "error: stage local is the local cloud's"),
-        (["--stage", "tenant"], "error: stage tenant: its stacks would be named like those of another service's tenants"),
+        (["--stage", "tenant"], "error: stage tenant: its stacks would be named like those"),
         (["--stage", "Prod-1"], "error: stage 'Prod-1': expected 2 to 10 lower-case letters and digits"),
         (["--set", "StsToken"], "error: --set StsToken: expected NAME=VALUE"),
     ],
