@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra import package
-from infra.package import Package, PackageError, build
+from infra.package import Package, PackageError, Packages, build
 
 CONFIGURATION = {"placement.toml", "tiers.toml", "rates.toml"}
 
@@ -279,7 +279,12 @@ def test_the_command_writes_both_zips_and_tells_their_size(
 ) -> None:
     built = build(dependencies=False)
     asked: list[str] = []
-    monkeypatch.setattr(package, "build", lambda tracing: asked.append(tracing) or built)
+
+    def build_for(tracing: str) -> Packages:
+        asked.append(tracing)
+        return built
+
+    monkeypatch.setattr(package, "build", build_for)
     monkeypatch.setattr(package, "ROOT", tmp_path)
     assert package.main(["--tracing", "adot"]) == package.main([]) == 0
     assert asked == ["adot", "none"]
