@@ -1,6 +1,6 @@
 """Tenants' stacks, step by step, at a CloudFormation whose answers are scripted: real ones take minutes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import boto3
@@ -12,6 +12,12 @@ from saas_agent.control_plane.stack import ASKED, TenantStacks
 
 NAME = "desk-dev-tenant-acme"
 ROLE = "arn:aws:iam::111122223333:role/stacks"
+TAGS = [
+    {"Key": "service", "Value": "desk"},
+    {"Key": "stage", "Value": "dev"},
+    {"Key": "TenantId", "Value": "acme"},
+    {"Key": "Tier", "Value": "premium"},
+]
 WANTED = {
     "StackName": NAME,
     "TemplateURL": "https://artifacts.s3.eu-central-1.amazonaws.com/templates/tenant.yaml",
@@ -19,12 +25,7 @@ WANTED = {
         {"ParameterKey": "TenantId", "ParameterValue": "acme"},
         {"ParameterKey": "Tier", "ParameterValue": "premium"},
     ],
-    "Tags": [
-        {"Key": "service", "Value": "desk"},
-        {"Key": "stage", "Value": "dev"},
-        {"Key": "TenantId", "Value": "acme"},
-        {"Key": "Tier", "Value": "premium"},
-    ],
+    "Tags": TAGS,
     "Capabilities": ["CAPABILITY_IAM"],
     "RoleARN": ROLE,
 }
@@ -39,13 +40,14 @@ class Formation:
         )
         self.stub = Stubber(self.client)
 
-    def is_in(self, status: str | None) -> "Formation":
+    def is_in(self, status: str | None, tags: Sequence[Mapping[str, str]] = TAGS) -> "Formation":
         if status is None:
             self.stub.add_client_error(
                 "describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist", http_status_code=400
             )
             return self
         stack: dict[str, Any] = {"StackName": NAME, "StackStatus": status, "CreationTime": 0}
+        stack["Tags"] = [*tags]
         stack["Outputs"] = [{"OutputKey": "TableName", "OutputValue": "table-1"}]
         self.stub.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": NAME})
         return self
@@ -82,6 +84,22 @@ def test_a_new_stack_is_asked_for_once_and_then_looked_at(formation: Formation, 
         cursor = look.cursor
     look = stacks.ensure("acme", "premium", "tenant.yaml", cursor)
     assert (look.done, look.outputs) == (True, {"TableName": "table-1"})
+
+
+@pytest.mark.parametrize("foreign", TAGS[:3], ids=lambda tag: tag["Key"])
+def test_a_stack_of_that_name_which_is_anothers_is_left_alone(
+    formation: Formation, stacks: TenantStacks, foreign: Mapping[str, str]
+) -> None:
+    """A service called desk-dev-tenant names its stacks as desk, stage dev, names its tenants'."""
+    for tags in (
+        [tag for tag in TAGS if tag != foreign],
+        [{**tag, "Value": "other"} if tag == foreign else tag for tag in TAGS],
+    ):
+        formation.is_in("CREATE_COMPLETE", tags).is_in("CREATE_COMPLETE", tags)
+        with pytest.raises(ControlPlaneError, match="isn't tagged as tenant acme's"):
+            stacks.ensure("acme", "premium", "tenant.yaml", "")
+        with pytest.raises(ControlPlaneError, match="isn't tagged as tenant acme's"):
+            stacks.delete("acme", "")
 
 
 def test_a_stack_that_is_there_is_updated(formation: Formation, stacks: TenantStacks) -> None:

@@ -30,10 +30,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack as it is: its status, and its outputs by key."""
+    """A stack as it is: its status, its outputs and its tags by key."""
 
     status: str
     outputs: Mapping[str, str]
+    tags: Mapping[str, str]
 
 
 class TenantStacks:
@@ -56,10 +57,9 @@ class TenantStacks:
         What a failed creation left is removed, and made again.
 
         Raises:
-            ControlPlaneError: CloudFormation could not make it.
+            ControlPlaneError: CloudFormation could not make it, or the stack of that name is another's.
         """
-        name = stack_name(self._service, self._stage, tenant_id)
-        stack = find_stack(self._client, name)
+        name, stack = self._find(tenant_id)
         if stack is None:
             self._client.create_stack(**self._wanted(name, tenant_id, tier, template), EnableTerminationProtection=True)
             return Look(False, ASKED)
@@ -86,10 +86,9 @@ class TenantStacks:
         """Brings the tenant's stack a step nearer to its end.
 
         Raises:
-            ControlPlaneError: CloudFormation could not delete it.
+            ControlPlaneError: CloudFormation could not delete it, or the stack of that name is another's.
         """
-        name = stack_name(self._service, self._stage, tenant_id)
-        stack = find_stack(self._client, name)
+        name, stack = self._find(tenant_id)
         if stack is None:
             return Look(True)
         if stack.status.endswith("_IN_PROGRESS"):
@@ -100,6 +99,17 @@ class TenantStacks:
             )
         self._remove(name)
         return Look(False, ASKED)
+
+    def _find(self, tenant_id: str) -> tuple[str, Stack | None]:
+        """The name of the tenant's stack, and the stack. One of that name may be another service's: tags say whose."""
+        name = stack_name(self._service, self._stage, tenant_id)
+        stack = find_stack(self._client, name)
+        own = {"service": self._service, "stage": self._stage, "TenantId": tenant_id}
+        if stack is not None and not own.items() <= stack.tags.items():
+            raise ControlPlaneError(
+                f"stack {name} isn't tagged as tenant {tenant_id}'s; expected the tenant's or none; use another id"
+            )
+        return name, stack
 
     def _wanted(self, name: str, tenant_id: str, tier: str, template: str) -> dict[str, Any]:
         own = {"TenantId": tenant_id, "Tier": tier}
@@ -133,4 +143,4 @@ def find_stack(client: Any, name: str) -> Stack | None:
     if found["StackStatus"] == "DELETE_COMPLETE":
         return None
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-    return Stack(found["StackStatus"], outputs)
+    return Stack(found["StackStatus"], outputs, {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])})
