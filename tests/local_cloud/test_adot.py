@@ -1,5 +1,6 @@
 """A runtime's zip with ADOT, started as the template says, with a collector: what leaves it, and what doesn't."""
 
+import base64
 import gzip
 import io
 import json
@@ -243,7 +244,7 @@ def ask(port: int, actor: Actor, session_id: str) -> Any:
         "Authorization": f"Bearer {actor.tokens.access}",
         "Content-Type": "application/json",
         SESSION_HEADER: session_id,
-        "baggage": f"{experiment}_arn={BAGGAGE},{experiment}_variant_name={BAGGAGE},session.id={BAGGAGE}",
+        "baggage": f"{experiment}_arn={BAGGAGE},{experiment}_variant_name={BAGGAGE},session.id={BAGGAGE},{BAGGAGE}",
         "traceparent": f"00-{TRACE}-{TRACE[:16]}-01",
     }
     body = json.dumps({"prompt": f"remember that I prefer {WORDS}"})
@@ -298,6 +299,8 @@ def test_nothing_but_the_agents_spans_leaves(traced: Traced) -> None:
         redacted = {name for name, value in span["attributes"].items() if value == {"stringValue": "REDACTED"}}
         assert set(span["attributes"]) - redacted <= ATTRIBUTES
         assert "events" not in span and "message" not in span.get("status", {})
+        followed = {base64.b64decode(span.get(name, "")).hex() for name in ("traceId", "parentSpanId")}
+        assert not followed & {TRACE, TRACE[:16]}
 
 
 def test_nobodys_words_and_no_token_leave(traced: Traced, acme: Actor) -> None:

@@ -18,6 +18,7 @@ from saas_agent.settings import Settings
 from saas_agent.tenancy.access import TenantAccess, seen_when_denied
 from saas_agent.tenancy.tiers import Tier
 from saas_agent.toolbox import caller_tools, tool_outages
+from saas_agent.tracing import name_tools
 from saas_agent.wiring import Doors
 
 Event = dict[str, Any]
@@ -84,6 +85,7 @@ async def converse(
                 },
                 callback_handler=None,
             )
+            name_tools(agent.tool_names)
             for outage in tool_outages(doors):
                 usage.operation("tool_call", outage.name, failed=True)
                 agent.system_prompt = f"{agent.system_prompt}\n{outage.text}\n"

@@ -34,8 +34,13 @@ from saas_agent.tracing import trace_without_words
 
 logger = logging.getLogger(__name__)
 
-# What these libraries log quotes prompts, tools' input and the text of exceptions.
-_QUOTING = ("strands", "mcp", "bedrock_agentcore.memory")
+# What these libraries log quotes prompts, tools' input, callers' headers and the text of exceptions. The last two would
+# make handlers of their own.
+_QUOTING = ("strands", "mcp", "bedrock_agentcore", "bedrock_agentcore.auth", "bedrock_agentcore.default_token_poller")
+
+# The log of requests. It quotes callers as well, but for these lines, which hold numbers.
+_REQUESTS = "bedrock_agentcore.app"
+_NUMBERS = ("Invocation completed successfully (%.3fs)", "Invocation returned HTTP %d (%.3fs)")
 
 
 def answer(platform: wiring.Platform, payload: object, context: RequestContext) -> Iterator[Event]:
@@ -81,9 +86,9 @@ def create_app(
 
     session: boto3 session of the execution role. fetch_keys: issuer -> JWKS. write: takes one usage line at a time.
     """
-    platform = wiring.open_platform(settings, session=session, fetch_keys=fetch_keys, write=write)
     _log_without_quotes()
     trace_without_words()
+    platform = wiring.open_platform(settings, session=session, fetch_keys=fetch_keys, write=write)
     app = BedrockAgentCoreApp()
 
     @app.entrypoint
@@ -120,11 +125,22 @@ class _WithoutQuotes(logging.Handler):
         logger.log(record.levelno, "library=%s line=%d exception=%s", record.name, record.lineno, kind)
 
 
+def _holds_numbers(record: logging.LogRecord) -> bool:
+    """Whether the log of requests takes the record; what it doesn't take is logged without its words."""
+    if record.msg in _NUMBERS and not record.exc_info:
+        return True
+    if record.levelno >= logging.WARNING:
+        _WithoutQuotes().handle(record)
+    return False
+
+
 def _log_without_quotes() -> None:
     for name in _QUOTING:
         library = logging.getLogger(name)
         library.handlers, library.propagate = [_WithoutQuotes(logging.WARNING)], False
         library.setLevel(logging.WARNING)
+    requests = logging.getLogger(_REQUESTS)
+    requests.filters, requests.propagate = [_holds_numbers], False
 
 
 def _prompt(payload: object) -> str:

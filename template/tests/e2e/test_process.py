@@ -226,6 +226,39 @@ def test_a_library_that_quotes_a_prompt_is_logged_without_its_words(
     assert "is seen" in logged
 
 
+def test_what_a_callers_baggage_says_is_not_logged(
+    environ: dict[str, str],
+    stage: Stage,
+    cloud: LocalCloud,
+    acme: Actor,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert stage.ask(acme, "hello").status == 200  # for a runtime whose log there is
+    words = secrets.token_hex(16)
+    bundle = "aws.agentcore.configbundle"
+    with _served(environ, stage, cloud) as ask:
+        for baggage in (
+            words,
+            f"={words}",
+            f"{words}=",
+            f"{bundle}_arn={words},{bundle}_version={words}",
+            f"{bundle}_arn=arn/{words},{bundle}_version={words}",
+        ):
+            ask(acme, baggage=baggage)
+
+        def fail(*_: object) -> None:
+            raise ValueError(words)
+
+        monkeypatch.setattr("bedrock_agentcore.runtime.app._parse_config_bundle_baggage", fail)
+        ask(acme, baggage=words)
+    logged = _logged(cloud, stage)
+    _require_none_of([words], capfd.readouterr().err, logged)
+    assert "library=bedrock_agentcore.config_bundle.baggage" in logged
+    assert "library=bedrock_agentcore.app" in logged
+    assert "Invocation completed successfully" in logged
+
+
 def test_the_details_of_a_refusal_are_not_in_its_text() -> None:
     refused = Refused(DENIED, "a detail")
     assert "detail" not in f"{refused} {refused!r} {refused.args}"

@@ -83,6 +83,34 @@ def test_what_goes_wrong_is_told_by_its_kind(
     assert "no room" not in told
 
 
+def test_a_tool_that_there_is_not_is_named_unknown(
+    stage: Stage, acme: Actor, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch, one_tool: str
+) -> None:
+    said = [f"my_password_is_{SECRET}", one_tool]
+    called = iter([{"name": name, "input": {}} for name in said])
+    monkeypatch.setattr("local.brain._next_tool_use", lambda _: next(called, None))
+    assert stage.ask(acme, "call these tools").status == 200
+    spans = exporter.get_finished_spans()
+    named = [span for span in spans if "gen_ai.tool.name" in (span.attributes or {})]
+    assert [(span.name, (span.attributes or {})["gen_ai.tool.name"]) for span in named] == [
+        (f"execute_tool {name}", name) for name in ("unknown", one_tool)
+    ]
+    assert SECRET not in " ".join(span.to_json() for span in spans)
+
+
+def test_every_tool_that_the_agent_has_is_named(
+    stage: Stage, acme: Actor, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = stage.tools(acme)
+    for name in offered:
+        called = iter([{"name": name, "input": {}}])
+        monkeypatch.setattr("local.brain._next_tool_use", lambda _, called=called: next(called, None))
+        assert stage.ask(acme, "call this tool").status == 200
+    names = {span.name for span in exporter.get_finished_spans()}
+    assert {f"execute_tool {name}" for name in offered} <= names
+    assert "execute_tool unknown" not in names
+
+
 def test_where_nothing_is_sampled_agents_spans_are_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     found = InMemorySpanExporter()
     provider = TracerProvider(sampler=ALWAYS_OFF)

@@ -4,9 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from strands.telemetry import tracer
 
 from infra.deploy import PLATFORM
 from local.template import parse
+from saas_agent.errors import ConfigurationError
+from saas_agent.tracing import trace_without_words
 
 # Whatever else ADOT could export is off, and told so by name: its defaults are others.
 EXPORTING = {
@@ -76,3 +82,69 @@ def test_a_runtimes_role_may_export_traces_only_where_they_are_exported() -> Non
 def test_a_stage_exports_no_traces_unless_somebody_says_so() -> None:
     parameter = parse(PLATFORM.read_text(encoding="utf-8"))["Parameters"]["Tracing"]
     assert (parameter["Default"], parameter["AllowedValues"]) == ("none", ["none", "adot"])
+
+
+@pytest.fixture
+def adot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that opentelemetry-instrument has started, with the environment that the stack gives it."""
+    for name, value in EXPORTING.items():
+        monkeypatch.setenv(name, value)
+    _provide(monkeypatch, TracerProvider(sampler=ALWAYS_OFF))
+
+
+def _provide(monkeypatch: pytest.MonkeyPatch, provider: trace.TracerProvider) -> None:
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(tracer, "_tracer_instance", tracer.Tracer())
+
+
+@pytest.mark.usefixtures("adot")
+def test_the_agent_starts_where_adot_runs_as_its_stack_says() -> None:
+    trace_without_words()
+
+
+@pytest.mark.usefixtures("adot")
+@pytest.mark.parametrize("said_by", ["AGENT_OBSERVABILITY_ENABLED", "OTEL_PYTHON_DISTRO"])
+@pytest.mark.parametrize("value", [None, "", "otlp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OTEL_LOGS_EXPORTER",
+        "OTEL_METRICS_EXPORTER",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+        "AWS_REDACT_SPAN_ATTRIBUTES",
+    ],
+)
+def test_it_does_not_start_where_adot_would_export_more(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, said_by: str
+) -> None:
+    for other in {"AGENT_OBSERVABILITY_ENABLED", "OTEL_PYTHON_DISTRO"} - {said_by}:
+        monkeypatch.delenv(other)
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=rf"^ADOT runs with {name} .*expected .*Tracing=none[^\n]*$"):
+        trace_without_words()
+
+
+@pytest.mark.usefixtures("adot")
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ParentBased(ALWAYS_OFF)])
+def test_it_does_not_start_where_adot_samples_others_spans(monkeypatch: pytest.MonkeyPatch, sampler: Any) -> None:
+    # What counts is the sampler that is at work, not the variable: that says always_off here.
+    _provide(monkeypatch, TracerProvider(sampler=sampler))
+    with pytest.raises(ConfigurationError, match=r"^ADOT runs with OTEL_TRACES_SAMPLER .*'always_off'"):
+        trace_without_words()
+
+
+@pytest.mark.usefixtures("adot")
+def test_it_starts_where_nothing_collects_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    _provide(monkeypatch, trace.NoOpTracerProvider())
+    monkeypatch.delenv("OTEL_LOGS_EXPORTER")
+    trace_without_words()
+
+
+def test_it_starts_where_something_else_than_adot_collects(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in EXPORTING:
+        monkeypatch.delenv(name, raising=False)
+    _provide(monkeypatch, TracerProvider())
+    trace_without_words()
