@@ -173,19 +173,32 @@ def session_id(acme: Actor) -> str:
 
 
 @pytest.fixture(scope="module")
+def environment(
+    cloud: LocalCloud, stage: Stage, acme: Actor, runtime: Mapping[str, Any], unpacked: Path, path: Path
+) -> dict[str, str]:
+    """Of the runtime as a process: what is deployed, its role's credentials, and where things are here."""
+    credentials = cloud._runtime_session(stage.home(acme.name)).get_credentials()
+    assert credentials is not None
+    return {
+        **runtime["environmentVariables"],
+        **{"PATH": f"{unpacked / 'bin'}{os.pathsep}{path}", "PYTHONPATH": str(path)},
+        **{"AWS_REGION": stage.region, "AWS_ENDPOINT_URL": cloud.endpoint, "NO_PROXY": "127.0.0.1"},
+        "AWS_ACCESS_KEY_ID": credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+        "AWS_SESSION_TOKEN": str(credentials.token),
+    }
+
+
+@pytest.fixture(scope="module")
 def traced(
-    cloud: LocalCloud,
-    stage: Stage,
     acme: Actor,
     runtime: Mapping[str, Any],
+    environment: Mapping[str, str],
     unpacked: Path,
-    path: Path,
     session_id: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Traced:
     """One question to the runtime as a process: entry point, environment, role and zip are the deployed ones."""
-    credentials = cloud._runtime_session(stage.home(acme.name)).get_credentials()
-    assert credentials is not None
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     printed = tmp_path_factory.mktemp("printed") / "all"
@@ -195,12 +208,8 @@ def traced(
             runtime["agentRuntimeArtifact"]["codeConfiguration"]["entryPoint"],
             cwd=unpacked,
             env={
-                **runtime["environmentVariables"],
-                **{"PATH": f"{unpacked / 'bin'}{os.pathsep}{path}", "PYTHONPATH": str(path), "PORT": str(port)},
-                **{"AWS_REGION": stage.region, "AWS_ENDPOINT_URL": cloud.endpoint, "NO_PROXY": "127.0.0.1"},
-                "AWS_ACCESS_KEY_ID": credentials.access_key,
-                "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
-                "AWS_SESSION_TOKEN": str(credentials.token),
+                **environment,
+                "PORT": str(port),
                 # In place of X-Ray's, for whatever is exported.
                 "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
                 "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -309,3 +318,23 @@ def test_nobodys_words_and_no_token_leave(traced: Traced, acme: Actor) -> None:
     for secret in (WORDS, BAGGAGE, acme.tokens.access, acme.tokens.id, acme.email, "kumquat"):
         assert secret.encode() not in exported
         assert secret not in traced.printed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("OTEL_TRACES_SAMPLER", "parentbased_always_on"), ("OTEL_METRICS_EXPORTER", "otlp")]
+)
+def test_it_does_not_start_where_more_would_leave(
+    runtime: Mapping[str, Any], environment: Mapping[str, str], unpacked: Path, name: str, value: str
+) -> None:
+    with Collector().serving() as collector:
+        done = subprocess.run(
+            runtime["agentRuntimeArtifact"]["codeConfiguration"]["entryPoint"],
+            cwd=unpacked,
+            env={**environment, name: value, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    assert done.returncode == 1
+    assert f"The agent does not start: ADOT runs with {name} " in done.stderr
+    assert "/v1/traces" not in {where for where, _ in collector.posted}
