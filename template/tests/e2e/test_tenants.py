@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import urllib3
@@ -26,6 +27,7 @@ from local.stage import Actor, Stage
 from local.template import parse
 from saas_agent.control_plane.client import AdminClient, Operation
 from saas_agent.control_plane.connection import api_url
+from saas_agent.control_plane.data import Data
 from saas_agent.control_plane.errors import ControlPlaneError, NotFound
 from saas_agent.control_plane.states import Kind, Status
 from saas_agent.tenancy import standing
@@ -321,6 +323,25 @@ def ends_well(step: str, when: str) -> bool:
     return (step, when) == ("Finish", "after")
 
 
+def require_onboarded(stage: Stage, stores: Stores, tenant_id: str) -> None:
+    """The tenant is ACTIVE, and there is of it what there should be."""
+    record = stage.tenants.show(tenant_id)
+    assert (record.status, record.failure) == (Status.ACTIVE, None)
+    assert Counter(entry.store for entry in stores.of(tenant_id)) == KEPT
+
+
+def require_offboarded(stage: Stage, stores: Stores, actor: Actor) -> str:
+    """Of the tenant a tombstone is left and one whole export, of what it had; the name of that export's folder."""
+    assert stage.tenants.show(actor.name).status is Status.DELETED
+    left = stores.of(actor.name)
+    assert {entry.store for entry in left} == {"RegistryTable", "ExportsBucket"}
+    exported = [entry for entry in left if entry.store == "ExportsBucket"]
+    [folder] = {entry.key.split("/")[2] for entry in exported}
+    assert any("/manifest.json " in entry.key for entry in exported)
+    assert any(actor.canary in entry.content for entry in exported), "it was exported when the stores were empty"
+    return folder
+
+
 @pytest.mark.parametrize("repair", ["retry", "repeat"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_onboarding_that_fails_at_every_step_can_be_finished(
@@ -342,22 +363,30 @@ def test_onboarding_that_fails_at_every_step_can_be_finished(
             go_on = partial(stage.tenants.retry, failed.operation_id)
     go_on()
     onboard()
-    record = stage.tenants.show(tenant_id)
-    assert (record.status, record.failure) == (Status.ACTIVE, None)
-    assert Counter(entry.store for entry in stores.of(tenant_id)) == KEPT
+    require_onboarded(stage, stores, tenant_id)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS[Kind.ONBOARD])
+@pytest.mark.parametrize("step", [step for step in STEPS[Kind.ONBOARD] if step != "Finish"])
+def test_onboarding_that_fails_once_does_that_step_when_it_is_repeated(
+    stage: Stage, stores: Stores, faults: Faults, step: str
+) -> None:
+    """No later pass makes up for what this one leaves out."""
+    tenant_id = next(names)
+    faults.broken = {step: "before"}
+    failed_operation(stage, step, lambda: begin(stage, tenant_id))
+    faults.broken = {}
+    begin(stage, tenant_id)
+    require_onboarded(stage, stores, tenant_id)
+
+
+@pytest.mark.parametrize(
+    ("step", "when"), [pair for pair in product(STEPS[Kind.ONBOARD], ("before", "after")) if not ends_well(*pair)]
+)
 def test_onboarding_that_fails_at_a_step_can_be_taken_back(
     stage: Stage, stores: Stores, faults: Faults, step: str, when: str
 ) -> None:
     tenant_id = next(names)
     faults.broken = {step: when}
-    if ends_well(step, when):
-        begin(stage, tenant_id)
-        assert stage.tenants.show(tenant_id).status is Status.ACTIVE
-        return
     failed_operation(stage, step, lambda: begin(stage, tenant_id))
     faults.broken = {}
     assert stage.tenants.offboard(tenant_id).record is None
@@ -386,13 +415,61 @@ def test_offboarding_that_fails_at_every_step_can_be_finished(
         if repair == "retry":
             go_on = partial(stage.tenants.retry, failed.operation_id)
     go_on()
-    assert stage.tenants.show(tenant_id).status is Status.DELETED
-    left = stores.of(tenant_id)
-    assert {entry.store for entry in left} == {"RegistryTable", "ExportsBucket"}
-    # Whatever was copied by attempts that failed is gone; of the one that was finished there is one export.
-    exports = {entry.key.split("/")[2] for entry in left if entry.store == "ExportsBucket"}
-    assert len(exports) == 1
-    assert any("manifest.json" in entry.key for entry in left)
+    require_offboarded(stage, stores, actor)
+
+
+@pytest.mark.parametrize(
+    ("when", "first", "then"),
+    [
+        ("before", True, "retry"),
+        # Whoever asks for an export at last gets what is left, which here is everything.
+        ("before", False, True),
+        # What was exported before the data went is not to be had again.
+        ("after", True, True),
+        ("after", True, False),
+    ],
+)
+def test_offboarding_that_fails_once_does_that_step_later_and_loses_no_export(
+    stage: Stage, stores: Stores, faults: Faults, when: str, first: bool, then: bool | str
+) -> None:
+    """No later pass makes up for what this one leaves out."""
+    actor = stage.onboard(next(names), TIER)
+    plant(stage, [actor])
+    faults.broken = {"DeleteData": when}
+    failed = failed_operation(stage, "DeleteData", lambda: stage.tenants.offboard(actor.name, export=first))
+    faults.broken = {}
+    if isinstance(then, bool):
+        change = stage.tenants.offboard(actor.name, export=then)
+    else:
+        change = stage.tenants.retry(failed.operation_id)
+    assert change.operation is not None
+    assert require_offboarded(stage, stores, actor) == change.operation.parameters["folder"] == failed.operation_id
+
+
+@pytest.mark.parametrize("export", [False, True])
+def test_half_an_export_that_fails_is_deleted_where_none_is_asked_for_and_not_gone_on_with(
+    stage: Stage, stores: Stores, cloud: LocalCloud, faults: Faults, monkeypatch: pytest.MonkeyPatch, export: bool
+) -> None:
+    actor = stage.onboard(next(names), TIER)
+    plant(stage, [actor])
+    faults.broken = {"Export": "before"}
+    failed = failed_operation(stage, "Export", lambda: stage.tenants.offboard(actor.name, export=True))
+    faults.broken = {}
+    # As if it had come to its end without having copied anything, but for the manifest.
+    half = {"cursor": json.dumps({"store": 99, "start": "", "number": 0}), "objects": {}}
+    key = f"tenants/{actor.name}/{failed.operation_id}/progress.json"
+    s3 = cloud.operator_session().client("s3")
+    s3.put_object(Bucket=cloud.outputs["ExportsBucket"], Key=key, Body=json.dumps(half))
+    with monkeypatch.context() as patched:
+        patched.setattr(Data, "delete", Mock(side_effect=ControlPlaneError("S3 kept 1 objects")))
+        with pytest.raises(ControlPlaneError, match="failed at DeleteData: S3 kept 1 objects"):
+            stage.tenants.offboard(actor.name)
+    s3.put_object(Bucket=cloud.outputs["ExportsBucket"], Key=key.replace("progress.json", "x"), Body=b"x")
+    stage.tenants.offboard(actor.name, export=export)
+    if export:
+        require_offboarded(stage, stores, actor)
+    else:
+        assert {entry.store for entry in stores.of(actor.name)} == {"RegistryTable"}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

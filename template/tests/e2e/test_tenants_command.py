@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from itertools import combinations
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,6 +13,8 @@ from local.cloud import STAGE, LocalCloud
 from local.stage import Stage
 from saas_agent.control_plane import cli
 from saas_agent.control_plane.connection import Connection
+from saas_agent.control_plane.data import Data
+from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 
@@ -222,6 +225,18 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def test_an_offboarding_that_repeats_one_that_failed_says_where_the_export_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(*onboard("twice"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Data, "delete", Mock(side_effect=ControlPlaneError("S3 kept 1 objects")))
+        status, _, err = run("offboard", "twice", "--yes", "--export")
+    assert status == 1
+    [failed] = re.findall(r"`tenants retry (op-[0-9a-f]{32})`", err)
+    assert f"/tenants/twice/{failed}/; manifest.json" in run("offboard", "twice", "--yes", "--export")[1]
 
 
 def test_offboarding_asks_for_the_id_to_be_typed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

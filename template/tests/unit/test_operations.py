@@ -483,6 +483,66 @@ def test_a_tier_of_another_placement_is_refused_in_a_line(desk: Desk) -> None:
     assert read(desk.dynamodb) == record
 
 
+@pytest.mark.parametrize(("first", "then"), list(product([True, False], [True, False])))
+def test_an_offboarding_that_repeats_one_that_failed_goes_on_with_its_export(
+    desk: Desk, first: bool, then: bool
+) -> None:
+    desk.active()
+    begun = desk.admin.offboard("acme", request(), export=first).operation
+    assert begun is not None
+    desk.operations.fail(begun.operation_id, "DeleteStack", "why")
+    again = desk.admin.offboard("acme", request(), export=then).operation
+    assert again is not None and again.operation_id != begun.operation_id
+    desk.operations.fail(again.operation_id, "DeleteStack", "why")
+    again = desk.admin.offboard("acme", request(), export=then).operation
+    assert again is not None and again == desk.executions.started[-1] == desk.operations.get(again.operation_id)
+    assert again.parameters == {"export": then, "folder": begun.operation_id}
+    # Who asks for the same joins it; who asks for something else waits.
+    assert desk.admin.offboard("acme", request(), export=then).operation == again
+    with pytest.raises(Conflict, match="its offboard is under way"):
+        desk.admin.offboard("acme", request(), export=not then)
+
+
+def test_the_export_of_a_concurrent_repetition_is_known_or_the_request_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a request's reads another one may begin, export, and fail."""
+    desk.active()
+    others: list[str] = []
+    get = Registry.get
+
+    def overtaken(registry: Registry, tenant_id: str) -> TenantRecord | None:
+        record = get(registry, tenant_id)
+        if not others:
+            others.append("")
+            other = desk.admin.offboard("acme", request(), export=True).operation
+            assert other is not None
+            others[0] = other.operation_id
+            desk.operations.fail(other.operation_id, "DeleteStack", "why")
+        return record
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "get", overtaken)
+        change = desk.admin.offboard("acme", request(), export=True)
+    assert change.operation is not None
+    assert [change.operation.parameters["folder"]] == others
+
+
+def test_the_first_offboarding_is_forgotten_with_the_tenant(desk: Desk) -> None:
+    """An id that is free again must not lead to the export of who had it before."""
+    found: list[str] = []
+    for _ in range(2):
+        onboarding = desk.onboard().operation
+        assert onboarding is not None
+        desk.operations.fail(onboarding.operation_id, "CreateAdministrator", "why")
+        offboarding = desk.admin.offboard("acme", request(), export=True).operation
+        assert offboarding is not None
+        assert offboarding.parameters["folder"] == read(desk.dynamodb).offboarding == offboarding.operation_id
+        desk.operations.finish(offboarding.operation_id)
+        found.append(offboarding.operation_id)
+    assert len(set(found)) == 2
+
+
 def test_an_operation_whose_execution_was_never_started_is_started(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any) -> None:
         raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "StartExecution")

@@ -267,7 +267,7 @@ class Admin:
         )
         if record is not None:
             other = self._holder(record)
-            if other is not None and (other.kind, other.parameters) == (kind, parameters):
+            if other is not None and other.kind is kind and other.parameters.items() >= parameters.items():
                 return Change(record, other)
             record = self._free(kind, self.tenant(tenant_id))
         operation = self._operations.begin(operation, record, new)

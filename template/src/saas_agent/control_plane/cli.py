@@ -194,7 +194,8 @@ def _require_typed(record: TenantRecord) -> None:
 def _tell_export(change: Change, connection: Connection) -> None:
     if change.operation is not None:
         place = f"{connection.output('ExportsBucket')}/tenants/{change.operation.tenant_id}/"
-        print(f"The export is at s3://{place}{change.operation.operation_id}/; manifest.json lists it.")
+        folder = change.operation.parameters.get("folder", change.operation.operation_id)
+        print(f"The export is at s3://{place}{folder}/; manifest.json lists it.")
 
 
 def _retry(arguments: argparse.Namespace, connection: Connection) -> None:

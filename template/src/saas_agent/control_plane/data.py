@@ -63,6 +63,10 @@ class Folder:
         )
         return Exported(name, 1, size, _hex(answer["CopyObjectResult"]["ChecksumSHA256"]))
 
+    def complete(self) -> bool:
+        """Whether the export in it is: its manifest is written at last."""
+        return self.read("manifest.json") is not None
+
     def read(self, name: str) -> Any:
         """The JSON object of this name; None where there is none."""
         key = self._prefix + name
@@ -107,7 +111,7 @@ class Store(ABC):
 
 
 class Exports(Store):
-    """What was exported before. Exports hold no exports; `keep`: the operation whose export stays, if any."""
+    """What was exported before. Exports hold no exports; `keep`: the folder of the export that stays, if any."""
 
     name = "exports"
 
@@ -198,7 +202,7 @@ class Data:
 
         How far it is stands in the folder itself. `manifest.json` is there when, and only when, the export is complete.
         """
-        if folder.read("manifest.json") is not None:
+        if folder.complete():
             folder.remove("progress.json")
             return True
         progress = folder.read("progress.json") or {"cursor": "", "objects": {store.name: [] for store in self._stores}}

@@ -41,9 +41,9 @@ class State(StrEnum):
 class Operation:
     """Something that was asked for.
 
-    parameters: of its kind, JSON, and nothing personal. fingerprint: of the request, to tell another one with the same
-    client token. attempt: 1 at first, one more with every retry. requested_by: ARN of who asked. started_at,
-    updated_at: ISO 8601, UTC.
+    parameters: of its kind, JSON, and nothing personal; an offboarding is given the folder of its export. fingerprint:
+    of the request, to tell another one with the same client token. attempt: 1 at first, one more with every retry.
+    requested_by: ARN of who asked. started_at, updated_at: ISO 8601, UTC.
     """
 
     operation_id: str
@@ -123,6 +123,10 @@ class Operations:
         """
         now = self._now()
         operation = replace(operation, started_at=now, updated_at=now)
+        if operation.kind is Kind.OFFBOARD:
+            # What the first one exported may be gone from the stores: whoever repeats it goes on with its export.
+            first = (before and before.offboarding) or operation.operation_id
+            operation = replace(operation, parameters={**operation.parameters, "folder": first})
         put = {
             "TableName": self._operations_table,
             "Item": _operation_item(operation, self._clock() + _KEPT),
@@ -210,6 +214,7 @@ class Operations:
                 operation.tenant_id,
                 now,
                 sets={"status": {"S": during}, "operation": {"S": operation.operation_id}},
+                first={"offboarding": {"S": operation.operation_id}} if operation.kind is Kind.OFFBOARD else {},
                 removes=("failure",),
                 holds={"version": {"N": str(before.version)}, "status": {"S": before.status}},
             )

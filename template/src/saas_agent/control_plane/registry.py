@@ -31,7 +31,7 @@ class TenantRecord:
     updated_at, activated_at: ISO 8601, UTC; the last is when it was first ACTIVE, None before. version: 1 at first, one
     more with every write. placement: component -> column, as the tenant was provisioned. resources: what it has of its
     own, by the output of its stack. operation: the id of the operation that has it now. failure: what the last
-    operation failed at.
+    operation failed at. offboarding: the id of the first operation that was to offboard it.
     """
 
     tenant_id: str
@@ -47,6 +47,7 @@ class TenantRecord:
     resources: Mapping[str, str] = field(default_factory=dict)
     operation: str | None = None
     failure: Failure | None = None
+    offboarding: str | None = None
 
 
 def partition_key(tenant_id: str) -> str:
@@ -117,6 +118,7 @@ def record_of(item: Mapping[str, Any]) -> TenantRecord:
             resources=_texts(item, "resources"),
             operation=item.get("operation", {}).get("S"),
             failure=failure_of(item),
+            offboarding=item.get("offboarding", {}).get("S"),
         )
     except (KeyError, ValueError) as error:
         raise ControlPlaneError(
