@@ -24,6 +24,7 @@ class Agent:
     made: dict[str, Any]
     limits: dict[str, Any]
     stop_reason = "end_turn"
+    tool_names: tuple[str, ...] = ()
     last: "Agent"
 
     def __init__(self, **made: Any) -> None:
