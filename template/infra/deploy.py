@@ -280,10 +280,6 @@ def _deploy_stage(options: argparse.Namespace, progress: Progress) -> dict[str, 
         raise DeployError("stage local is the local cloud's; expected another name; `make serve` runs that one")
     if not _STAGE.fullmatch(options.stage):
         raise DeployError(f"stage {options.stage!r}: expected 2 to 10 lower-case letters and digits, a letter first")
-    if options.stage == "tenant":
-        raise DeployError(
-            "stage tenant: its stacks would be named like those of another service's tenants; use another"
-        )
     settings = dict(_setting(text) for text in options.set)
     service = configuration.load("placement.toml")["service"]
     region = options.region or service["region"]

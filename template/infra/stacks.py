@@ -80,10 +80,10 @@ def bring(
 
     Raises:
         Declined: `confirm` said no.
-        StackError: the change is not possible, or it failed and was rolled back.
+        StackError: the stack of that name has other tags, the change is not possible, or it failed and was rolled back.
         ClientError, BotoCoreError: AWS refused a call, or was not reached.
     """
-    before = _ready(cloudformation, name, progress)
+    before = _ready(cloudformation, name, tags, progress)
     declared = cloudformation.validate_template(**_source(template))["Parameters"]
     values = _parameter_values(name, declared, before, parameters)
     with _change_set(cloudformation, name, template, values, tags, new=before is None, progress=progress) as planned:
@@ -122,10 +122,13 @@ class _Planned:
     executed: bool = False
 
 
-def _ready(cloudformation: Any, name: str, progress: Progress) -> dict[str, Any] | None:
+def _ready(cloudformation: Any, name: str, tags: Mapping[str, str], progress: Progress) -> dict[str, Any] | None:
     """The stack, if there is one to change. What a failed first deployment left is removed."""
     stack = _find(cloudformation, name)
     status = stack["StackStatus"] if stack else ""
+    # One that holds nothing yet may have no tags.
+    if stack and status != "REVIEW_IN_PROGRESS":
+        _require_own(stack, name, tags)
     if stack and status in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE"):
         progress.say(f"Removing what a deployment that never finished left of {name} ({status})")
         _remove(cloudformation, stack["StackId"])
@@ -140,6 +143,13 @@ def _ready(cloudformation: Any, name: str, progress: Progress) -> dict[str, Any]
             "CloudFormation console, continue its rollback or delete it there, and deploy again"
         )
     return stack
+
+
+def _require_own(stack: Mapping[str, Any], name: str, tags: Mapping[str, str]) -> None:
+    """A stack of another service's tenant may have the same name: `desk-dev-tenant-prod-platform`. Tags say whose."""
+    if not tags.items() <= {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}.items():
+        expected = ", ".join(f"{key}={value}" for key, value in tags.items())
+        raise StackError(f"{name} is another's stack by its tags; expected {expected}; use another stage or tag it so")
 
 
 def _find(cloudformation: Any, name: str) -> dict[str, Any] | None:

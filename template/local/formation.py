@@ -288,6 +288,8 @@ class Formation:
     def _roll_out(self, plan: _ChangeSet) -> None:
         stack = plan.stack
         former = (stack.template, stack.parameters, stack.tags)
+        if plan.creates:
+            stack.tags = plan.tags  # which stay where it fails: they say whose it is
         stack.note("CREATE_IN_PROGRESS" if plan.creates else "UPDATE_IN_PROGRESS", "User Initiated")
         try:
             self._rollout(stack, plan.template, plan.parameters, plan.tags).run()

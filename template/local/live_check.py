@@ -83,7 +83,11 @@ def check(stage: Stage) -> int:
         print(f"{len(attacks_on(victims, local=False))} attacks ...", flush=True)
         for line in left_out(stage, attacker):
             print(f"  {line}")
-        outcomes = list(run_attacks(stage, attacker, victims, None))
+        without: list[str] = []
+        ran = run_attacks(stage, attacker, victims, None, without_access=lambda attack: without.append(attack.id))
+        outcomes = list(ran)
+        if without:
+            print(f"  the credentials of a tenant's own runtime never leave it: left out {', '.join(without)}")
         facts = list(ask_facts(stage, attacker))
     finally:
         for tenant in TENANTS:

@@ -248,10 +248,12 @@ def run_attacks(
     victims: Sequence[Actor],
     decisions: DecisionLog | None,
     areas: frozenset[str] = frozenset(),
+    without_access: Callable[[Attack], object] = lambda _: None,
 ) -> Iterator[Outcome]:
     """Runs them one after the other, but for those of `left_out`.
 
     decisions: the local cloud's record; None on AWS, where answers must do. areas: only attacks of these; all without.
+    without_access: is told of an attack that isn't run since the attacker's AWS credentials can't be had.
     """
     try:
         access = stage.access(attacker)
@@ -270,6 +272,7 @@ def run_attacks(
         try:
             came_back, refused = attempt(found, arena)
         except NoRuntimeCredentials:
+            without_access(found)
             continue
         if decisions is not None:
             # Meanwhile the ledger counts what earlier requests used, of any tenant.

@@ -348,10 +348,24 @@ def test_what_a_failed_first_deployment_left_is_removed_by_the_next(cloud: Cloud
     cloud.gate.operator("cloudformation").create_stack(
         StackName="desk-dev-platform",
         TemplateBody="{Resources: {B: {Type: 'AWS::S3::Bucket', Properties: {BucketName: taken}}}}",
+        Tags=[{"Key": "service", "Value": "desk"}, {"Key": "stage", "Value": "dev"}],
     )
     assert cloud.stacks() == {"desk-dev-platform": "ROLLBACK_COMPLETE"}
     assert cloud.deploy()
     assert cloud.stacks()["desk-dev-platform"] == "CREATE_COMPLETE"
+
+
+@pytest.mark.parametrize("whose", [{}, {"service": "desk", "stage": "dev", "TenantId": "prod-platform"}])
+def test_a_stack_of_that_name_which_is_anothers_is_left_alone(cloud: Cloud, whose: dict[str, str]) -> None:
+    formation = cloud.gate.operator("cloudformation")
+    body = "{Resources: {B: {Type: 'AWS::S3::Bucket'}}}"
+    name = "desk-dev-tenant-prod-platform"
+    formation.create_stack(
+        StackName=name, TemplateBody=body, Tags=[{"Key": key, "Value": value} for key, value in whose.items()]
+    )
+    with pytest.raises(DeployError, match=f"{name} is another's stack by its tags; expected service=desk-dev-tenant"):
+        cloud.deploy(service="desk-dev-tenant", stage="prod")
+    assert formation.get_template(StackName=name)["TemplateBody"] == body
 
 
 def test_a_template_that_is_refused_leaves_nothing_behind(cloud: Cloud) -> None:
@@ -670,7 +684,6 @@ def test_the_command_asks_and_anything_but_yes_is_no(answer: str, status: int, m
     [
         ([], "error: nobody can be asked here"),
         (["--stage", "local"], "error: stage local is the local cloud's"),
-        (["--stage", "tenant"], "error: stage tenant: its stacks would be named like those"),
         (["--stage", "Prod-1"], "error: stage 'Prod-1': expected 2 to 10 lower-case letters and digits"),
         (["--set", "StsToken"], "error: --set StsToken: expected NAME=VALUE"),
     ],

@@ -14,7 +14,7 @@ from local.attacks.judgement import EVERYBODY, Verdict, judge, judge_answer, own
 from local.authorization import Decision, DecisionLog
 from local.cloud import LocalCloud
 from local.live_check import check, main
-from local.proof import attempt, left_out, plant, run_attacks, walk, worked
+from local.proof import attempt, left_out, plant, run_attacks, tiers_to_prove, walk, worked
 from local.stage import Actor, Answer, Stage
 from saas_agent.control_plane.connection import Connection
 from saas_agent.control_plane.states import Status
@@ -251,14 +251,18 @@ def test_the_live_check_passes_and_can_be_repeated(
 ) -> None:
     # As on AWS, where nobody mints tokens or sees a runtime's own credentials.
     as_on_aws = Stage(stage.session, stage.outputs, cloud.endpoint, fetch_keys=cloud.keys)
+    told = ""
     for attacks in (all_attacks(), all_attacks()[::8]):
         monkeypatch.setattr(proof, "all_attacks", lambda attacks=attacks: attacks)
         assert check(as_on_aws) == 0, capsys.readouterr().out
         printed = capsys.readouterr().out
         assert ", 0 leaked, 0 unproven" in printed
+        told += printed
         assert "Does the token fit into a header of 4 KB?" in printed
         assert "no exchange works" not in printed
         assert stage.tenants.show("live-check").status is Status.SUSPENDED
+    own_runtime = load_placement().column(tiers_to_prove()[0], "runtime") == "dedicated"
+    assert ("never leave it: left out " in told) == own_runtime
 
 
 def test_the_command_reaches_the_local_cloud_and_nothing_else(
