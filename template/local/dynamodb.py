@@ -1,12 +1,12 @@
-"""DynamoDB's promise that a write checks and changes in one step, which moto doesn't give.
+"""DynamoDB's promise that a call sees and changes items in one step, which moto doesn't give.
 
-moto checks a condition and writes in two steps that threads can come between, and takes a copy of
-whole tables for every transaction. Here writes come one after the other, and a transaction keeps
-the items that it touches.
+moto checks a condition and writes in two steps that threads can come between, changes an item attribute by attribute
+where others read it, and takes a copy of whole tables for every transaction. Here calls come one after the other, and a
+transaction keeps the items that it touches.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -22,27 +22,23 @@ from moto.dynamodb.exceptions import (
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType, Item
 from moto.dynamodb.models.table import Table
+from moto.dynamodb.responses import DynamoHandler
 
 from .patching import replaced
 
 _LARGEST_TRANSACTION = 100
-_WRITES = ("put_item", "update_item", "delete_item")
 
 
 @contextmanager
 def install() -> Iterator[None]:
     """Keep the promise for as long as the context lasts."""
-    lock = threading.RLock()
+    lock, answer = threading.Lock(), DynamoHandler.call_action
 
-    def one_at_a_time(write: Callable[..., Any]) -> Callable[..., Any]:
-        def locked(*arguments: Any, **parameters: Any) -> Any:
-            with lock:
-                return write(*arguments, **parameters)
+    def one_at_a_time(handler: DynamoHandler) -> Any:
+        with lock:
+            return answer(handler)
 
-        return locked
-
-    writes = {name: one_at_a_time(vars(DynamoDBBackend)[name]) for name in _WRITES}
-    with replaced(DynamoDBBackend, transact_write_items=one_at_a_time(_transact), **writes):
+    with replaced(DynamoHandler, call_action=one_at_a_time), replaced(DynamoDBBackend, transact_write_items=_transact):
         yield
 
 
