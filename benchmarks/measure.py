@@ -107,7 +107,8 @@ def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
     lines = ["| what | measured | result | goal | kept |", "|---|---|---|---|---|"]
     for row in rows:
-        unit = row.shown.lstrip("0123456789.-")
+        # Where words are shown for a number, the goal has no unit.
+        unit = row.shown.lstrip("0123456789.-") if row.shown[0].isdigit() else ""
         goal = "" if row.bound is None else f"at most {row.bound:g}{unit}"
         kept = "" if row.bound is None else "yes" if row.kept else "no"
         lines.append(f"| {row.what} | {row.measured} | {row.shown} | {goal} | {kept} |")
