@@ -19,6 +19,10 @@ YOURS = b"your-edits"
 TOOL = "src/saas_agent/agent/tools"
 
 
+class Unchanged(Exception):
+    """The template has changed too little between the two renderings for an edit of this kind."""
+
+
 @dataclass(frozen=True)
 class Hunk:
     """Lines that the template changed, from 0: [start, end) became [new_start, new_end)."""
@@ -56,7 +60,8 @@ class Script:
 
     before, after: what the template generated, and what it generates now. owned: what is the owner's. label: the
     template's side in conflict markers. expected: every file after the update. unmerged: path -> stage -> git's id.
-    still_deleted: what the report must name.
+    still_deleted: what the report must name. left_out: kinds of edits of what the template changed for which it changed
+    too little.
     """
 
     folder: Path
@@ -68,6 +73,7 @@ class Script:
     expected: Files = field(init=False)
     unmerged: dict[str, dict[int, str]] = field(default_factory=dict)
     still_deleted: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.expected = {
@@ -79,7 +85,7 @@ class Script:
         return any(path == name or path.startswith(f"{name}/") for name in self.owned)
 
     def run(self) -> None:
-        """Every kind of edit once."""
+        """Every kind of edit once, of those that there is something for."""
         # Those that are choosy first.
         for edit in (
             self.replace_the_lines_that_the_template_changed,
@@ -90,6 +96,12 @@ class Script:
             self.edit_what_the_template_dropped,
             self.delete_what_the_template_changed,
             self.make_binary_what_the_template_changed,
+        ):
+            try:
+                edit()
+            except Unchanged:
+                self.left_out.append(edit.__name__)
+        for edit in (
             self.delete_what_it_left_alone,
             self.edit_and_move_what_it_left_alone,
             self.make_binary_what_it_left_alone,
@@ -223,7 +235,7 @@ class Script:
             if path not in self._used and (not alike or self._likeness(path) > 0.8):
                 self._used.add(path)
                 return path
-        raise AssertionError("nothing is left to edit; expected more that the template changed")
+        raise Unchanged
 
     def _hunk(self, fits: Callable[[Hunk], bool], first: int = 0) -> tuple[str, Hunk]:
         """A file and lines of it that the template changed, with unchanged lines around them."""
@@ -236,7 +248,7 @@ class Script:
                 if apart and found[0].start >= first and fits(hunk):
                     self._used.add(path)
                     return path, hunk
-        raise AssertionError("no lines are left to edit; expected more that the template changed")
+        raise Unchanged
 
     def _likeness(self, path: str) -> float:
         """How much of the file the template left."""

@@ -44,6 +44,8 @@ def test_what_its_owner_did_is_left_to_the_byte(
     before, after = contents(generated.pristine(origin)), contents(fresh(origin))
     script = Script(project, tmp_path, before, after, owned(), LABEL.encode())
     script.run()
+    # The oldest release is so far away that there is something for every kind.
+    assert not script.left_out or origin.release != ORIGINS[0].release
     commit_all(project, "Edit")
     done = updater.run(project, {})
     found = contents(project)
