@@ -18,8 +18,11 @@ TESTED_IN = ("default", "vending-memory")
 DEPLOYED = "test_adot.py"
 DEPLOYED_IN = ("default", "silo-table")
 
-# The variant that has a service which not all have, and the tests of that service.
-SERVICES = {"knowledge": "test_knowledge_base.py"}
+# A variant that has services which not all have, and the tests of these services.
+SERVICES = {
+    "knowledge": ("test_issue_tracker.py", "test_knowledge_base.py"),
+    "vending-memory": ("test_identity.py", "test_issue_tracker_oauth.py"),
+}
 
 
 def the(name: str) -> Variant:
@@ -32,7 +35,7 @@ def suite_in(variant: Variant, renderings: Renderings, folder: Path) -> Path:
     """A copy of the variant, with the tests of `tests/local_cloud` beside those that it ships."""
     repository = copied(renderings[variant], folder)
     suite = copied(ROOT / SUITE, repository / SUITE)
-    for tests in {*SERVICES.values()} - {SERVICES.get(variant.id, "")}:
+    for tests in {tests for files in SERVICES.values() for tests in files} - {*SERVICES.get(variant.id, ())}:
         (suite / tests).unlink()
     return repository
 
@@ -47,12 +50,12 @@ def test_a_deployed_runtime_exports_its_traces(name: str, renderings: Renderings
     passes(suite_in(the(name), renderings, tmp_path / name), f"{SUITE}/{DEPLOYED}")
 
 
+@pytest.mark.parametrize("name", sorted({*SERVICES} - {*TESTED_IN}))
+def test_services_that_not_all_have_are_right(name: str, renderings: Renderings, tmp_path: Path) -> None:
+    passes(suite_in(the(name), renderings, tmp_path / name), *(f"{SUITE}/{tests}" for tests in SERVICES[name]))
+
+
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_that_not_all_have_is_right(name: str, renderings: Renderings, tmp_path: Path) -> None:
-    passes(suite_in(the(name), renderings, tmp_path / name), f"{SUITE}/{SERVICES[name]}")
-
-
-@pytest.mark.parametrize("name", [TESTED_IN[0], *SERVICES])
 def test_its_tests_have_the_right_types(name: str, renderings: Renderings, type_cache: Path, tmp_path: Path) -> None:
     repository = suite_in(the(name), renderings, tmp_path / name)
     python(repository, "mypy", "--cache-dir", str(type_cache), "--package", SUITE.replace("/", "."))

@@ -13,7 +13,7 @@ Authorization Reference, Bedrock AgentCore; RFC 6749 and RFC 8693.
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -24,7 +24,7 @@ import urllib3
 from .. import cognito
 from ..authorization import Decision
 from ..gate import Gate
-from ..operations import Call, ServiceError
+from ..operations import Call, Handler, ServiceError, validate
 from ..permissions import Permission
 from ..resources.kind import Kind, Place, Properties, Resource, UnsupportedChange
 
@@ -36,6 +36,7 @@ _EARLY = 30.0  # seconds before its end that a token is no longer given out
 _GOOD_FOR = 900.0  # seconds that a workload access token is good for
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+_BASIC = "CLIENT_SECRET_BASIC"
 _TIMEOUT = 10.0
 
 
@@ -101,13 +102,14 @@ class Identity:
             ),
         ):
             for operation, handler in handlers.items():
-                self._gate.handle(service, operation, handler, judges_itself=True)
+                self._gate.handle(service, operation, _checked(handler), judges_itself=True)
 
     # --- Providers --------------------------------------------------------------------------------
 
     def _create(self, call: Call) -> dict[str, Any]:
         name = call.params["name"]
         self._require(call, self._provider_arns(call, name))
+        _refuse_what_is_not_here(call.params)
         with self._lock:
             if name in self._providers:
                 raise ServiceError("ConflictException", f"A credential provider named {name} already exists", 409)
@@ -119,6 +121,7 @@ class Identity:
     def _update(self, call: Call) -> dict[str, Any]:
         name = call.params["name"]
         self._require(call, self._provider_arns(call, name))
+        _refuse_what_is_not_here(call.params)
         with self._lock:
             self._provider(name)
             self._providers[name] = {**self._providers[name], **call.params}
@@ -182,7 +185,7 @@ class Identity:
     def _workload_token(self, call: Call) -> dict[str, Any]:
         name, token = call.params["workloadName"], call.params["userToken"]
         self._require(call, self._workload_arns(call, name))
-        if name not in _IDENTITIES[self._gate.account, call.region]:
+        if name not in _IDENTITIES.get((self._gate.account, call.region), ()):
             raise ServiceError("ResourceNotFoundException", f"There is no workload identity named {name}", 404)
         user = self._user(call, token)
         issued = secrets.token_urlsafe(48)
@@ -285,6 +288,34 @@ class Identity:
     def _secret_arn(self, call: Call, name: str) -> str:
         place = f"arn:aws:secretsmanager:{call.region}:{self._gate.account}"
         return f"{place}:secret:bedrock-agentcore-identity!default/oauth2/{name}-AbCdEf"
+
+
+def _checked(handler: Callable[[Call], dict[str, Any]]) -> Handler:
+    """`handler` behind what AWS checks of every call first."""
+
+    def handle(call: Call) -> dict[str, Any]:
+        validate(call)
+        return handler(call)
+
+    return handle
+
+
+def _refuse_what_is_not_here(provider: Mapping[str, Any]) -> None:
+    """ValidationException for a kind of provider that AWS has and that is not asked here as it would be there."""
+    custom = provider["oauth2ProviderConfigInput"].get("customOauth2ProviderConfig", {})
+    exchange = custom.get("onBehalfOfTokenExchangeConfig", {})
+    actor = exchange.get("tokenExchangeGrantTypeConfig", {}).get("actorTokenContent", "NONE")
+    if not (
+        "discoveryUrl" in custom.get("oauthDiscovery", {})
+        and {"clientId", "clientSecret"} <= custom.keys()
+        and custom.get("clientAuthenticationMethod", _BASIC) == _BASIC
+        and (exchange.get("grantType", "TOKEN_EXCHANGE"), actor) == ("TOKEN_EXCHANGE", "NONE")
+    ):
+        message = (
+            "the local cloud has custom providers alone, with a discovery document, and a client that shows its secret "
+            f"by {_BASIC}; of exchanges it has TOKEN_EXCHANGE without a token of an actor"
+        )
+        raise ServiceError("ValidationException", message)
 
 
 def _kept(answer: Mapping[str, Any]) -> _Kept:
