@@ -240,9 +240,16 @@ def test_sts_is_shown_one_of_two_tokens(other: str) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [None, {}, {"Authorization": ""}, {"Authorization": "Basic abc"}, {"Authorization": "Bearer "}],
+    [
+        None,
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Basic abc"},
+        {"Authorization": "Bearer "},
+        {"authorization": "Bearer abc", "Authorization": "Bearer abc"},
+    ],
 )
-def test_a_missing_bearer_token_is_refused(headers: dict[str, str] | None) -> None:
+def test_without_one_bearer_token_the_caller_is_refused(headers: dict[str, str] | None) -> None:
     assert code_of(lambda: bearer(headers)) == "invalid_token"
 
 

@@ -202,6 +202,10 @@ def test_a_header_that_stands_twice_is_none() -> None:
 # --- The functions, with a stand-in for who calls ---------------------------------------------------
 
 
+LISTED = {"jsonrpc": "2.0", "id": 7, "result": {"tools": [{"name": name} for name in OFFERED]}}
+"""A list of every tool."""
+
+
 class Callers:
     """Knows one token: of acme, whose tier the registry has as `tier`; None for a tenant that isn't served.
 
@@ -215,7 +219,8 @@ class Callers:
         pass
 
     def of(self, headers: Mapping[str, str]) -> Any:
-        if header(headers, "Authorization") != TOKEN:
+        # The first, so that it doesn't do what the function has to.
+        if next((value for name, value in headers.items() if name.lower() == "authorization"), "") != TOKEN:
             raise Refused(TENANT_NOT_ACTIVE, "another token")
         if self.tier is None:
             raise Refused(TENANT_NOT_ACTIVE)
@@ -419,7 +424,13 @@ class TestInterceptor:
         headers = {"authorization": "Bearer another"}
         assert refusal(intercept(call(), headers, gatewayResponse=response)) == TENANT_NOT_ACTIVE.code
 
-    @pytest.mark.parametrize("body", [{"jsonrpc": "2.0", "id": 7, "result": {"content": []}}, {"error": {}}, None])
+    @pytest.mark.parametrize("body", [[LISTED], json.dumps(LISTED), f"data: {json.dumps(LISTED)}\n\n", 7, b"{}"])
+    def test_an_answer_that_can_not_be_read_is_refused(self, body: object) -> None:
+        """It could be a list of tools."""
+        response = {"statusCode": 200, "body": body}
+        assert refusal(intercept(call(method="tools/list"), gatewayResponse=response)) == "internal"
+
+    @pytest.mark.parametrize("body", [{"jsonrpc": "2.0", "id": 7, "result": {"content": []}}, {"error": {}}, None, ""])
     def test_any_other_answer_is_left_as_it_is(self, body: object) -> None:
         said = intercept(call(), gatewayResponse={"statusCode": 200, "body": body})["transformedGatewayResponse"]
         assert said == {"statusCode": 200, "body": body}

@@ -134,13 +134,15 @@ def _passed(body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
 
 
 def _filtered(response: Mapping[str, Any], tier: Callable[[], str]) -> dict[str, Any]:
-    """The response; of a list of tools, those that the tier has."""
+    """The response; of a list of tools, those that the tier has. One that can't be read could be such a list."""
     body = response.get("body")
-    result = body.get("result") if isinstance(body, dict) else None
-    if isinstance(result, dict) and "tools" in result:
+    if body and not isinstance(body, dict):
+        raise Refused(INTERNAL, "the gateway's answer is no object")
+    result = body.get("result") if body else None
+    if body and isinstance(result, dict) and "tools" in result:
         name = tier()
         tools = [tool for tool in result["tools"] if _has(tool, name)]
-        body = {**body, "result": {**result, "tools": tools}} if isinstance(body, dict) else None
+        body = {**body, "result": {**result, "tools": tools}}
     return _answer({"transformedGatewayResponse": {"statusCode": response.get("statusCode", 200), "body": body}})
 
 

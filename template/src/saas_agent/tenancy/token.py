@@ -197,4 +197,8 @@ def _id_token(headers: Mapping[str, str] | None) -> str:
 
 
 def _header(headers: Mapping[str, str] | None, name: str) -> str:
-    return next((value for key, value in (headers or {}).items() if key.lower() == name.lower()), "")
+    """The header's value; empty where it is missing, and where it stands twice, in different spelling: which of them
+    whoever came before has verified isn't known.
+    """
+    values = [value for key, value in (headers or {}).items() if key.lower() == name.lower()]
+    return values[0] if len(values) == 1 else ""
