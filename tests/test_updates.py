@@ -267,6 +267,9 @@ def test_what_copier_alone_lost_comes_back(make_update: Run, project: Path, fres
     update(project)
     assert (project / "Makefile").read_bytes() != PICTURE and not (project / dropped).exists()
     (project / "afterwards.txt").write_text("written since\n", "utf-8")
+    (project / "staged.txt").write_text("staged alone\n", "utf-8")
+    git(project, "add", "staged.txt")
+    (project / "staged.txt").unlink()
     status, printed, steps = make_update("--again")
     assert status == 3
     assert (project / "Makefile").read_bytes() == PICTURE
@@ -276,6 +279,7 @@ def test_what_copier_alone_lost_comes_back(make_update: Run, project: Path, fres
     # Nothing of what was there is lost either.
     assert "What was there is kept as refs/update/aside" in steps
     assert git(project, "show", "refs/update/aside:afterwards.txt") == "written since\n"
+    assert git(project, "show", "refs/update/aside^2:staged.txt") == "staged alone\n"
 
 
 def test_what_is_done_again_loses_nothing_that_was_ignored_meanwhile(make_update: Run, project: Path) -> None:

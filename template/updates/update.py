@@ -315,17 +315,28 @@ def _keep_yours(
 
 
 def _put_aside(root: Path) -> None:
-    """Commits the working tree to a reference of its own, and goes back to what is committed."""
+    """Commits the working tree to a reference of its own, and goes back to what is committed.
+
+    As in a stash, what was staged is the commit's second parent: it may be in no file any more.
+    """
+    top = Path(git(root, "rev-parse", "--show-toplevel").strip())
+    entries = git(top, "ls-files", "--stage", "-z").split("\0")
+    # Without those that are unmerged, of which the owner's side is committed.
+    staged = "".join(f"{entry}\0" for entry in entries if entry.partition("\t")[0].endswith(" 0"))
     with tempfile.TemporaryDirectory() as name:
+        environ = {"GIT_INDEX_FILE": str(Path(name) / "staged")}
+        git(top, "update-index", "-z", "--add", "--index-info", stdin=staged, environ=environ)
+        index = git(top, "write-tree", environ=environ).strip()
         environ = {"GIT_INDEX_FILE": str(Path(name) / "index")}
-        git(root, "read-tree", "HEAD", environ=environ)
-        git(root, "add", "--all", ":/", environ=environ)
-        tree = git(root, "write-tree", environ=environ).strip()
-    commit = git(root, "commit-tree", tree, "-p", "HEAD", "-m", "Before the update was done again").strip()
+        git(top, "read-tree", "HEAD", environ=environ)
+        git(top, "add", "--all", environ=environ)
+        tree = git(top, "write-tree", environ=environ).strip()
+    parent = git(top, "commit-tree", index, "-p", "HEAD", "-m", "What was staged").strip()
+    message = "Before the update was done again"
+    commit = git(top, "commit-tree", tree, "-p", "HEAD", "-p", parent, "-m", message).strip()
     git(root, "update-ref", "--create-reflog", ASIDE, commit)
     git(root, "reset", "--quiet", "--hard", "HEAD")
     # What is in the commit, and nothing else: what git ignored then it may not ignore now.
-    top = Path(git(root, "rev-parse", "--show-toplevel").strip())
     for name in git(top, "diff", "-z", "--name-only", "--no-renames", "--diff-filter=A", "HEAD", commit).split("\0"):
         if name:
             (top / name).unlink(missing_ok=True)
