@@ -751,6 +751,84 @@ def test_a_suspension_takes_the_tenant_away_from_what_is_under_way(stage: Stage,
     assert (record.status, record.tier) == (Status.SUSPENDED, NOW)
 
 
+@dataclass(frozen=True)
+class Overtaken:
+    """Steps of the workflow as it called them, and a tenant that has something, for them to be called on again."""
+
+    calls: Mapping[tuple[Kind, str], tuple[Functions, str, dict[str, Any]]]
+    tenant: Actor
+
+
+# Every step that does anything on the way; `Finish` and `Fail` write under a condition.
+GUARDED = [(kind, step) for kind, steps in STEPS.items() for step in steps if step != "Finish"]
+EXPECTED: Mapping[str, set[Status]] = {
+    "EnsureStack": {Status.PROVISIONING, Status.UPDATING},
+    "CreateAdministrator": {Status.PROVISIONING},
+    "AdmitUsers": {Status.PROVISIONING},
+    "SignOutUsers": {Status.SUSPENDED, Status.OFFBOARDING},
+}
+
+
+def expected(kind: Kind, step: str) -> set[Status]:
+    """The states of a tenant that a step of such an operation works in."""
+    if kind is Kind.EXPORT:
+        return {Status.ACTIVE, Status.UPDATING, Status.SUSPENDED}
+    return EXPECTED.get(step, {Status.OFFBOARDING})
+
+
+@pytest.fixture(scope="module")
+def overtaken(stage: Stage) -> Overtaken:
+    tenant_id, invoke = next(names), Functions.invoke
+    calls: dict[tuple[Kind, str], tuple[Functions, str, dict[str, Any]]] = {}
+
+    def note(functions: Functions, name: str, event: Any, *more: Any) -> Any:
+        if isinstance(event, dict) and "step" in event and event["state"]["tenant_id"] == tenant_id:
+            calls.setdefault((Kind(event["state"]["kind"]), event["step"]), (functions, name, event))
+        return invoke(functions, name, event, *more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Functions, "invoke", note)
+        begin(stage, tenant_id, NOW)
+        stage.tenants.set_tier(tenant_id, THEN)
+        stage.tenants.suspend(tenant_id)
+        stage.tenants.export(tenant_id)
+        stage.tenants.offboard(tenant_id, export=True)
+    victim = stage.onboard(next(names), TIER)
+    plant(stage, [victim])
+    return Overtaken(calls, victim)
+
+
+@pytest.mark.parametrize(("kind", "step"), GUARDED)
+def test_a_step_of_an_operation_that_has_no_tenant_any_more_does_nothing(
+    overtaken: Overtaken, stores: Stores, cloud: LocalCloud, kind: Kind, step: str
+) -> None:
+    calls, victim = overtaken.calls, overtaken.tenant.name
+    # A tenant of the tiers that change here may have nothing to upgrade: that is the same step as of a change of tier.
+    functions, function, event = calls[Kind.SET_TIER if kind is Kind.UPGRADE else kind, step]
+    state = {**event["state"], "kind": kind, "tenant_id": victim, "operation_id": f"op-{'1' * 32}"}
+    state["parameters"] = {**state["parameters"], "tier": TIER, "invite": False, "export": True}
+    table, key = cloud.outputs["RegistryTable"], {"pk": {"S": f"TENANT#{victim}"}, "sk": {"S": "TENANT"}}
+    dynamodb = cloud.operator_session().client("dynamodb")
+    item = dynamodb.get_item(TableName=table, Key=key)["Item"]
+    before = {entry for entry in stores.of(victim) if entry.store != "RegistryTable"}
+
+    def refused(status: Status, operation: str) -> None:
+        dynamodb.put_item(TableName=table, Item={**item, "status": {"S": status}, "operation": {"S": operation}})
+        with pytest.raises(FunctionError, match="is not this operation's any more") as failure:
+            functions.invoke(function, {"step": step, "state": state})
+        assert failure.value.error_type == "StepFailed"
+
+    try:
+        for status in set(Status) - expected(kind, step):
+            refused(status, state["operation_id"])
+        # An export moves no tenant, so none is its own.
+        for status in expected(kind, step) if kind is not Kind.EXPORT else ():
+            refused(status, f"op-{'2' * 32}")
+    finally:
+        dynamodb.put_item(TableName=table, Item=item)
+    assert {entry for entry in stores.of(victim) if entry.store != "RegistryTable"} == before
+
+
 def test_a_change_of_tier_takes_effect_with_the_next_token_and_request(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -820,7 +898,7 @@ def longest_hold() -> int:
     assert all(client["TokenValidityUnits"]["AccessToken"] == "minutes" for client in clients)
     assert all(client["TokenValidityUnits"]["IdToken"] == "minutes" for client in clients)
     token = max(60 * client[f"{kind}TokenValidity"] for client in clients for kind in ("Access", "Id"))
-    # IAM takes a token for five minutes longer than it says (IAM user guide, "Create an OpenID Connect identity provider").
+    # IAM takes a token for five minutes longer than it says (user guide, "Create an OpenID Connect identity provider").
     return int(token + 300 + max(role["MaxSessionDuration"] for role in trusting))
 
 

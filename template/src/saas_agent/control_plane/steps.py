@@ -92,10 +92,22 @@ def owned(registry: Registry, task: Task, *expected: Status) -> TenantRecord:
 
     What deletes or signs out asks first: an operation that was overtaken must do nothing more.
     """
-    record = registry.get(task.tenant_id)
-    if record is None or record.operation != task.operation_id or record.status not in expected:
-        raise Conflict(f"tenant {task.tenant_id} is not this operation's any more; look at it with `tenants show`")
+    record = present(registry, task, *expected)
+    if record.operation != task.operation_id:
+        raise _overtaken(task)
     return record
+
+
+def present(registry: Registry, task: Task, *expected: Status | None) -> TenantRecord:
+    """The task's tenant, whoever has it, as long as it is in such a state; Conflict where it is not."""
+    record = registry.get(task.tenant_id)
+    if record is None or record.status not in expected:
+        raise _overtaken(task)
+    return record
+
+
+def _overtaken(task: Task) -> Conflict:
+    return Conflict(f"tenant {task.tenant_id} is not this operation's any more; look at it with `tenants show`")
 
 
 def walk(
