@@ -1,10 +1,11 @@
 """The layers, on the policies as deployed: allow-list, matrix, trust, and the mutants that these must notice."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 
-from local.iam import as_list
+from local.iam import Request, as_list, evaluate
 from local.stage import Stage
 from saas_agent.tenancy.placement import load_placement
 
@@ -51,6 +52,35 @@ def test_every_component_of_this_variant_is_granted(documents: Documents) -> Non
     # The matrix leaves out a store that it finds no ARN of.
     assert bool(documents.table) == ("dynamodb" in placed)
     assert bool(documents.bucket) == ("s3" in placed)
+
+
+def test_tenants_stacks_make_no_pool_a_tenants_but_their_own(documents: Documents, stage: Stage) -> None:
+    placement = load_placement()
+    if not placement.own_user_pools:
+        return  # and CloudFormation may tag none
+    assert documents.stacks
+    policies = documents.stacks.policies
+    tags = {"service": placement.service, "stage": stage.outputs["Stage"], "TenantId": "acme"}
+    pools = f"arn:aws:cognito-idp:{documents.region}:{documents.account}:userpool/{documents.region}_"
+
+    def may(verb: str, pool: str, asked: Mapping[str, str], there: Mapping[str, str]) -> bool:
+        context = {f"aws:RequestTag/{key}": value for key, value in asked.items()}
+        context |= {f"aws:ResourceTag/{key}": value for key, value in there.items()}
+        return evaluate(policies, Request(f"cognito-idp:{verb}", pool, context)).allowed
+
+    for verb in ("CreateUserPool", "TagResource"):
+        assert may(verb, f"{pools}new", tags, {})
+        assert not may(verb, f"{pools}new", {"service": tags["service"], "stage": tags["stage"]}, {})
+    for verb in ("TagResource", "UpdateUserPool", "DeleteUserPool"):
+        assert may(verb, f"{pools}own", tags, tags)
+        for key in ("service", "stage"):
+            assert not may(verb, f"{pools}others", tags, {**tags, key: "other"})
+            assert not may(verb, f"{pools}others", tags, {key: "other"})
+    if hub := stage.outputs.get("UserPoolId"):
+        platforms = {key: tags[key] for key in ("service", "stage")}
+        for there in ({}, platforms, tags):
+            assert not may("TagResource", pools.rpartition("/")[0] + f"/{hub}", tags, there)
+        assert not may("UpdateUserPool", pools.rpartition("/")[0] + f"/{hub}", tags, platforms)
 
 
 def test_records_by_namespace_and_by_path_are_granted_apart(documents: Documents) -> None:

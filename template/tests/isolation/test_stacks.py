@@ -23,6 +23,9 @@ Template = Mapping[str, Any]
 
 TENANT_ROLE = "TenantRole"
 
+_PLACEMENT = load_placement()
+_HUB = _PLACEMENT.own_user_pools and any(_PLACEMENT.serves(tier, None) for tier in _PLACEMENT.tiers)
+
 _LOG_STREAMS = "log-group:/aws/bedrock-agentcore/runtimes/"
 _AGENTCORE_TRUST = (
     "trusts bedrock-agentcore.amazonaws.com: sts:AssumeRole "
@@ -60,6 +63,13 @@ _TENANT_TEMPLATES = (
     ("templates/tenant_pooled.yaml",),
     ("templates/tenant.yaml", "templates/tenant_pooled.yaml"),
 )
+# Where tenants have pools of their own: pools that CloudFormation never makes a tenant's by tagging them.
+_OTHERS_POOLS = frozenset(
+    f"Deny cognito-idp:TagResource on {_ANY_POOL} if Null aws:ResourceTag/{tag} false "
+    f"if StringNotEquals aws:ResourceTag/{tag} {tag.capitalize()}"
+    for tag in ("service", "stage")
+    if _PLACEMENT.own_user_pools
+) | frozenset({"Deny cognito-idp:TagResource on UserPool.Arn"} if _HUB else ())
 _KEEPING_POOLS = (
     "cognito-idp:AddCustomAttributes cognito-idp:CreateGroup cognito-idp:CreateUserPoolClient "
     "cognito-idp:DeleteGroup cognito-idp:DeleteUserPool cognito-idp:DeleteUserPoolClient "
@@ -395,7 +405,8 @@ GRANTS: Mapping[str, frozenset[str]] = {
             ),
         }
     ),
-    "StackRole": frozenset(
+    "StackRole": _OTHERS_POOLS
+    | frozenset(
         {
             "Allow bedrock:CreateDataSource bedrock:DeleteDataSource bedrock:DeleteKnowledgeBase "
             "bedrock:GetDataSource bedrock:GetKnowledgeBase bedrock:ListTagsForResource bedrock:TagResource "
