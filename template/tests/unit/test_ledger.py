@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +17,9 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from infra.deploy import PLATFORM
 from local import dynamodb as atomic
+from local.template import parse
 from saas_agent.control_plane.redrive import redrive
 from saas_agent.functions import record_usage
 from saas_agent.metering import ledger
@@ -28,6 +31,8 @@ from .fast_table import FastTable
 
 NOW = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
 MONTH = "2026-11"
+TTL = parse(PLATFORM.read_text(encoding="utf-8"))["Resources"]["LedgerTable"]["Properties"]["TimeToLiveSpecification"]
+"""The attribute that says when DynamoDB deletes an item."""
 ENVIRON = {"LEDGER_TABLE": "ledger", "SERVICE": "desk", "STAGE": "dev"}
 PRICED = Cost(Decimal("0.000205"), date(2026, 1, 1))
 
@@ -169,6 +174,19 @@ def test_copies_in_any_order_and_over_batches_count_once(table: Any) -> None:
     assert contents(table) == once
     assert counter.batch["RecordsDuplicate"] == 1
     assert [line["RecordsDuplicate"] for line in counter.lines if line["record"] == "ledger_batch"] == [1, 3, 1]
+
+
+def test_the_table_forgets_a_records_id_when_no_copy_of_it_counts_any_more(table: Any) -> None:
+    attribute = TTL["AttributeName"]
+    before = int(time.time())
+    Counted(table).count(model_call())
+    items = table.scan(TableName="ledger")["Items"]
+    [mark] = [item for item in items if item["sk"] == {"S": "RECORD"}]
+    kept = 90 * 86_400
+    assert before + kept <= int(mark[attribute]["N"]) <= int(time.time()) + kept
+    # The sums stay.
+    assert [item for item in items if attribute in item] == [mark]
+    assert TTL["Enabled"] is True
 
 
 def test_another_content_under_a_known_id_changes_nothing_and_is_seen(table: Any) -> None:

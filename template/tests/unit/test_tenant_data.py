@@ -153,6 +153,15 @@ def test_an_export_that_is_whole_is_not_made_again(s3: Any) -> None:
     assert exported(s3) == before
 
 
+def test_an_object_whose_name_begins_alike_is_another(s3: Any) -> None:
+    folder = Folder(s3, BUCKET, "acme", "op-1")
+    s3.put_object(Bucket=BUCKET, Key="tenants/acme/op-1/manifest.json.old", Body=b'{"format": 1}')
+    assert folder.read("manifest.json") is None
+    assert not folder.complete()
+    folder.write("manifest.json", {"format": 2})
+    assert folder.read("manifest.json") == {"format": 2}
+
+
 @pytest.mark.parametrize(("keep", "left"), [(None, set()), ("op-2", {"tenants/acme/op-2/x"})])
 def test_exports_of_before_go_and_the_one_that_was_asked_for_stays(s3: Any, keep: str | None, left: set[str]) -> None:
     others = {"tenants/acme2/op-1/x", "tenants/globex/op-2/x"}
