@@ -32,6 +32,7 @@ _HINTS = (
     "HTTP_X_MOTO_ACCOUNT_ID",
 )
 _LARGEST_BODY = 64 * 1024 * 1024
+_LONGEST_KEY = 1024  # bytes; moto takes any
 
 
 SignedApp = Callable[[Request, Principal], WsgiApp]
@@ -182,6 +183,8 @@ class Gate:
             decision = self.authorizer.judge(call)
             if not decision.allowed:
                 return operations.refuse(operation.protocol, _denied(operation.protocol, decision))
+        if operation.service == "s3" and len((call.params.get("Key") or "").encode()) > _LONGEST_KEY:
+            return operations.refuse(operation.protocol, ServiceError("KeyTooLongError", "Your key is too long"))
         return self._moto if own is None else _run(own.handler, operation, call)
 
     # --- Unsigned calls ---------------------------------------------------------------------------

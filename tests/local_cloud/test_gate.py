@@ -291,6 +291,17 @@ def test_own_data_is_reached(cloud: LocalGate, acme: Clients, name: str) -> None
     assert {d.tenant for d in decisions} == {"acme"}
 
 
+def test_a_key_that_is_longer_than_s3_takes_is_refused(acme: Clients) -> None:
+    s3, longest = acme("s3"), "tenants/acme/".ljust(1023, "x")
+    s3.put_object(Bucket=BUCKET, Key=f"{longest}x", Body=b"x")
+    # Bytes count, not characters.
+    with pytest.raises(ClientError, match="KeyTooLongError"):
+        s3.put_object(Bucket=BUCKET, Key=f"{longest}ü", Body=b"x")
+    with pytest.raises(ClientError, match="KeyTooLongError"):
+        s3.copy_object(Bucket=BUCKET, Key=f"{longest}ü", CopySource=f"{BUCKET}/{longest}x")
+    s3.delete_object(Bucket=BUCKET, Key=f"{longest}x")
+
+
 @pytest.mark.parametrize("tenant", ["globex", "acme2"])
 @pytest.mark.parametrize("name", CALLS)
 def test_another_tenants_data_is_refused(cloud: LocalGate, acme: Clients, name: str, tenant: str) -> None:

@@ -679,6 +679,27 @@ def test_an_export_is_everything_of_its_tenant_and_nothing_of_another(
     }
 
 
+def test_a_file_with_the_longest_key_that_s3_takes_is_exported(stage: Stage, cloud: LocalCloud) -> None:
+    if "s3" not in PLACEMENT.components:
+        return  # and no tenant names a file
+    actor = stage.onboard(next(names), TIER)
+    bucket, s3 = stage.home(actor.name).resource("s3"), stage.access(actor).client("s3")
+    beginning = f"tenants/{actor.name}/reports/"
+    # Longer than what is left for a name behind an export's folder, in characters or in bytes alone; and just as long.
+    room = 1024 - len(f"tenants/{actor.name}/op-{32 * '0'}/files/reports/")
+    rests = [*(f"{n}".ljust(1024 - len(beginning), "x") for n in range(2)), "ü" * (room // 2 + 1), "y" * room]
+    for number, rest in enumerate(rests):
+        s3.put_object(Bucket=bucket, Key=beginning + rest, Body=f"{number}".encode())
+    change = stage.tenants.export(actor.name)
+    assert change.operation is not None
+    folder = f"tenants/{actor.name}/{change.operation.operation_id}/"
+    exports = partial(cloud.operator_session().client("s3").get_object, Bucket=cloud.outputs["ExportsBucket"])
+    files = json.loads(exports(Key=f"{folder}manifest.json")["Body"].read())["stores"]["files"]["objects"]
+    found = {file.get("name", file["key"]): exports(Key=folder + file["key"])["Body"].read().decode() for file in files}
+    assert found == {f"files/reports/{rest}": f"{number}" for number, rest in enumerate(rests)}
+    assert {file["key"] for file in files if "name" not in file} == {f"files/reports/{rests[-1]}"}
+
+
 def test_onboarding_many_at_once_loses_none_and_costs_each_the_same(
     stage: Stage, stores: Stores, cloud: LocalCloud
 ) -> None:

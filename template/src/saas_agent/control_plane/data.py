@@ -19,6 +19,8 @@ from saas_agent.control_plane.errors import ControlPlaneError
 FORMAT = 1
 """Of an export's manifest."""
 
+_LONGEST_KEY = 1024  # bytes; of S3
+
 
 @dataclass(frozen=True)
 class Page:
@@ -30,12 +32,20 @@ class Page:
 
 @dataclass(frozen=True)
 class Exported:
-    """An object of an export. items: how many records it holds. sha256: of its bytes, in hex."""
+    """An object of an export. items: how many records it holds. sha256: of its bytes, in hex.
+
+    name: the key that it would have, were that not too long for S3.
+    """
 
     key: str
     items: int
     bytes: int
     sha256: str
+    name: str | None = None
+
+    def listed(self) -> dict[str, Any]:
+        """As the manifest lists it."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 class Folder:
@@ -57,11 +67,18 @@ class Folder:
         return [Exported(name, len(texts), len(content), hashlib.sha256(content).hexdigest())]
 
     def copy(self, name: str, source: Mapping[str, str], size: int) -> Exported:
-        """Copies an object, `source` as `CopyObject` takes it, within S3."""
+        """Copies an object, `source` as `CopyObject` takes it, within S3.
+
+        An export's keys are longer than those of the tenant, who may have used up what S3 takes: then it is named by a
+        digest, below a folder of its own, where no name that a tenant gives leads.
+        """
+        fits = len((self._prefix + name).encode()) <= _LONGEST_KEY
+        key = name if fits else f"long-names/{hashlib.sha256(name.encode()).hexdigest()}"
         answer = self._client.copy_object(
-            Bucket=self._bucket, Key=self._prefix + name, CopySource=dict(source), ChecksumAlgorithm="SHA256"
+            Bucket=self._bucket, Key=self._prefix + key, CopySource=dict(source), ChecksumAlgorithm="SHA256"
         )
-        return Exported(name, 1, size, _hex(answer["CopyObjectResult"]["ChecksumSHA256"]))
+        sha256 = _hex(answer["CopyObjectResult"]["ChecksumSHA256"])
+        return Exported(key, 1, size, sha256, None if fits else name)
 
     def complete(self) -> bool:
         """Whether the export in it is: its manifest is written at last."""
@@ -209,7 +226,7 @@ class Data:
         objects = progress["objects"]
 
         def copy(store: Store, page: Page, number: int) -> None:
-            objects[store.name] += [asdict(made) for made in store.export(page, number, folder)]
+            objects[store.name] += [made.listed() for made in store.export(page, number, folder)]
 
         cursor = self._walk(progress["cursor"], copy)
         if cursor:
