@@ -101,6 +101,7 @@ def _bare(cloud: LocalCloud, stage: Stage, actor: Actor) -> BedrockAgentCoreApp:
                 doors=wiring.open_doors(Place(access, home.resource)),
                 usage=usage,
                 settings=home.settings,
+                require_served=lambda: None,
             )
             text = [event["text"] for event in main._one_by_one(events) if event["type"] == "text"]
         return JSONResponse({"answer": "".join(text)})

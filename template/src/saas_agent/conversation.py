@@ -29,13 +29,19 @@ AGENT_ID = "agent"
 _LIMITS = frozenset({"limit_turns", "limit_total_tokens", "limit_output_tokens"})
 
 
-class UntilTokenExpires(HookProvider):
-    """Ends a long run at the caller's token's expiry, before the next model or tool call."""
+class WhileServed(HookProvider):
+    """Ends a long run before its next model or tool call once the token has expired or the tenant isn't served anymore.
 
-    def __init__(self, expires_at: int, clock: Callable[[], float] = time.time) -> None:
+    require_served: raises Refused where the tenant isn't.
+    """
+
+    def __init__(
+        self, expires_at: int, require_served: Callable[[], object], clock: Callable[[], float] = time.time
+    ) -> None:
         self._expires_at = expires_at
+        self._require_served = require_served
         self._clock = clock
-        self.expired = False
+        self._refusal: Refused | None = None
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Strands calls this."""
@@ -43,13 +49,19 @@ class UntilTokenExpires(HookProvider):
         registry.add_callback(BeforeToolCallEvent, self._check)
 
     def _check(self, event: Any) -> None:
-        self.expired = self.expired or self._clock() >= self._expires_at
-        self.require_unexpired()
+        self.require_unrefused()
+        try:
+            if self._clock() >= self._expires_at:
+                raise Refused(TOKEN_EXPIRED, "the token expired while the agent was running")
+            self._require_served()
+        except Refused as refusal:
+            self._refusal = refusal
+            raise
 
-    def require_unexpired(self) -> None:
-        """Raises Refused with token_expired once a call has been stopped."""
-        if self.expired:
-            raise Refused(TOKEN_EXPIRED, "the token expired while the agent was running")
+    def require_unrefused(self) -> None:
+        """Raises Refused with the same reason once a call has been stopped."""
+        if self._refusal is not None:
+            raise Refused(self._refusal.reason, self._refusal.detail)
 
 
 async def converse(
@@ -60,13 +72,15 @@ async def converse(
     doors: Doors,
     usage: Usage,
     settings: Settings,
+    require_served: Callable[[], object],
 ) -> AsyncIterator[Event]:
     """Answers the prompt as the caller's tenant; yields the events that may leave, `done` last.
 
-    Raises Refused: limit_reached when the tier's turns or tokens are used up, token_expired, denied.
+    require_served: asked before each model and tool call. Raises Refused: limit_reached when the tier's turns or tokens
+    are used up, token_expired, denied, and what `require_served` raises.
     """
     access = doors.access
-    token_guard = UntilTokenExpires(access.tenant.expires_at)
+    guard = WhileServed(access.tenant.expires_at, require_served)
     session_manager = doors.memory.session_manager(session_id)
     agent: Agent | None = None
     try:
@@ -77,7 +91,7 @@ async def converse(
                 tools=caller_tools(doors),
                 system_prompt=SYSTEM_PROMPT + _user_context(doors.memory.recall(prompt)),
                 session_manager=session_manager,
-                hooks=[UsageHooks(usage, tier.model), token_guard],
+                hooks=[UsageHooks(usage, tier.model), guard],
                 trace_attributes={
                     "tenant.id": access.tenant.tenant_id,
                     "tenant.tier": tier.name,
@@ -99,16 +113,15 @@ async def converse(
                         yield {"type": "tool", "name": tool_use["name"]}
                 elif "result" in event:
                     stop_reason = event["result"].stop_reason
-            token_guard.require_unexpired()
+            guard.require_unrefused()
         if stop_reason in _LIMITS:
             raise Refused(LIMIT_REACHED, stop_reason)
         yield {"type": "done", "stop_reason": stop_reason}
     except MaxTokensReachedException:
         raise Refused(LIMIT_REACHED, "output_tokens") from None
-    except Exception as error:
+    except Exception:
         # Strands wraps what a hook raises, or shows it to the model as a tool's error.
-        if token_guard.expired:
-            raise Refused(TOKEN_EXPIRED, "the token expired while the agent was running") from error
+        guard.require_unrefused()
         raise
     finally:
         if agent is not None:

@@ -70,6 +70,7 @@ def answer(platform: wiring.Platform, payload: object, context: RequestContext) 
                 doors=doors,
                 usage=usage,
                 settings=platform.settings,
+                require_served=lambda: platform.standings.of(access),
             )
         ):
             yield {**event, "usage": _usage(usage)} if event["type"] == "done" else event

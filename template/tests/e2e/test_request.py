@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 import urllib3
 from botocore.exceptions import ClientError
-from strands import Agent
+from strands import Agent, tool
 
 from local.cloud import LocalCloud
 from local.proof import tiers_to_prove, walk, worked
 from local.stage import SESSION_HEADER, Actor, Stage
 from saas_agent import conversation
-from saas_agent.conversation import UntilTokenExpires
+from saas_agent.conversation import WhileServed
 from saas_agent.errors import Refused
 from saas_agent.memory import TenantMemory
 from saas_agent.metering.record import looks_like_usage, read
@@ -81,23 +81,22 @@ def _stream(stage: Stage, actor: Actor, prompt: str) -> list[dict[str, object]]:
 def test_a_run_that_outlives_its_token_is_cut(stage: Stage, acme: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     # The clock jumps past the token's expiry after the first model call: the run must end there, not at its limit.
     looks = iter([0.0])
-    guard = partial(UntilTokenExpires, clock=lambda: next(looks, float("inf")))
-    monkeypatch.setattr(conversation, "UntilTokenExpires", guard)
+    guard = partial(WhileServed, clock=lambda: next(looks, float("inf")))
+    monkeypatch.setattr(conversation, "WhileServed", guard)
     answer = stage.ask(acme, "loop forever")
     assert (answer.status, answer.body["error"]["code"]) == (401, "token_expired")
 
 
 def test_the_guard_stops_model_and_tool_calls_once_the_token_is_over() -> None:
     now = [99.0]
-    guard = UntilTokenExpires(100, clock=lambda: now[0])
+    guard = WhileServed(100, lambda: None, clock=lambda: now[0])
     guard._check(None)
     now[0] = 100.0
     with pytest.raises(Refused):
         guard._check(None)
-    assert guard.expired
     now[0] = 0.0
     with pytest.raises(Refused):
-        guard.require_unexpired()
+        guard.require_unrefused()
 
 
 def test_a_suspension_reaches_a_running_agent_in_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +105,31 @@ def test_a_suspension_reaches_a_running_agent_in_time(stage: Stage, monkeypatch:
     stage.tenants.suspend("running")
     monkeypatch.setattr(standing, "FRESH_SECONDS", 0.0)
     assert stage.ask(actor, "hello").body["error"]["code"] == "tenant_not_active"
+
+
+def test_a_suspension_ends_a_request_under_way(
+    cloud: LocalCloud, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = stage.onboard("under-way", tiers_to_prove()[0])
+    home = stage.home(actor.name)
+
+    @tool
+    def remember_preference(preference: str = "") -> str:
+        """Remember a preference of the user."""
+        stage.tenants.suspend("under-way")
+        return f"Noted: {preference}"
+
+    monkeypatch.setattr(conversation, "caller_tools", lambda _: [remember_preference])
+    monkeypatch.setattr(standing, "FRESH_SECONDS", 0.0)
+    answer = stage.ask(actor, "remember that I prefer tea")
+    assert (answer.status, answer.body["error"]["code"]) == (403, "tenant_not_active")
+    cloud.flush()
+    events = stage.session.client("logs").filter_log_events(logGroupName=home.log_group)["events"]
+    lines = [event["message"] for event in events if looks_like_usage(event["message"])]
+    records = [record for record in map(read, lines) if record.tenant_id == "under-way"]
+    assert [record.outcome for record in records if record.kind == "model_call"] == ["ok"]
+    assert [record.operation.calls for record in records if record.kind == "tool_call" and record.operation] == [1]
+    assert [record.outcome for record in records if record.kind == "invocation"] == ["tenant_not_active"]
 
 
 @pytest.mark.usefixtures("one_tool")

@@ -11,8 +11,8 @@ from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent
 
 from saas_agent import conversation, toolbox
 from saas_agent.agent.prompt import SYSTEM_PROMPT
-from saas_agent.conversation import UntilTokenExpires, converse
-from saas_agent.errors import Refused
+from saas_agent.conversation import WhileServed, converse
+from saas_agent.errors import TENANT_NOT_ACTIVE, Refused
 from saas_agent.tenancy.tenant import TenantContext
 from saas_agent.tenancy.tiers import Tier, load_tiers
 from saas_agent.toolbox import Outage, tool_outages
@@ -79,7 +79,15 @@ def run(
     guarded: Any = settings or Guard()
 
     async def events() -> list[conversation.Event]:
-        answered = converse("hi", session_id="s", tier=tier, doors=doors, usage=usage, settings=guarded)
+        answered = converse(
+            "hi",
+            session_id="s",
+            tier=tier,
+            doors=doors,
+            usage=usage,
+            settings=guarded,
+            require_served=lambda: None,
+        )
         return [event async for event in answered]
 
     return asyncio.run(events())
@@ -157,8 +165,24 @@ def test_what_the_tools_opened_is_closed_however_the_run_ends(
     assert Agent.last.cleaned_up
 
 
-def test_the_token_is_looked_at_before_every_model_call_and_every_tool_call() -> None:
+def test_token_and_standing_are_looked_at_before_every_model_call_and_every_tool_call() -> None:
     at: list[object] = []
     registry: Any = SimpleNamespace(add_callback=lambda event, _: at.append(event))
-    UntilTokenExpires(0).register_hooks(registry)
+    WhileServed(0, lambda: None).register_hooks(registry)
     assert set(at) >= {BeforeModelCallEvent, BeforeToolCallEvent}
+
+
+def test_once_the_tenant_is_not_served_no_call_begins_anymore() -> None:
+    said: list[Exception | None] = [None, Refused(TENANT_NOT_ACTIVE, "as SUSPENDED"), None]
+
+    def served() -> None:
+        if error := said.pop(0):
+            raise error
+
+    guard = WhileServed(100, served, clock=lambda: 0.0)
+    guard._check(None)
+    guard.require_unrefused()
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            guard._check(None)
+        assert (caught.value.reason, caught.value.detail) == (TENANT_NOT_ACTIVE, "as SUSPENDED")
