@@ -5,14 +5,16 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import boto3
 from bedrock_agentcore.runtime import BedrockAgentCoreApp, RequestContext
 from bedrock_agentcore.runtime.context import BedrockAgentCoreContext
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from saas_agent import wiring
 from saas_agent.conversation import Event, converse
@@ -43,7 +45,7 @@ _REQUESTS = "bedrock_agentcore.app"
 _NUMBERS = ("Invocation completed successfully (%.3fs)", "Invocation returned HTTP %d (%.3fs)")
 
 
-def answer(platform: wiring.Platform, payload: object, context: RequestContext) -> Iterator[Event]:
+def answer(platform: wiring.Platform, payload: object, context: RequestContext) -> Generator[Event, None, None]:
     """Answers one request. Yields `accepted` once everything is checked, then what may leave, `done` last.
 
     Raises Refused. The tenant comes from the verified token and from nowhere else.
@@ -98,7 +100,7 @@ def create_app(
         try:
             accepted = next(events)
             if isinstance(payload, dict) and payload.get("stream") is True:
-                return StreamingResponse(_server_sent(events), media_type="text/event-stream")
+                return _Stream(events)
             return JSONResponse(_whole(accepted["session_id"], events))
         except Exception as error:
             reason = _reason(error)
@@ -116,6 +118,21 @@ def run() -> None:
         write_stdout(start_refused(os.environ.get("SERVICE", "unknown"), os.environ.get("STAGE", "unknown")) + "\n")
         sys.exit(f"The agent does not start: {error}")
     app.run(port=int(os.environ.get("PORT", "8080")))
+
+
+class _Stream(StreamingResponse):
+    """The events as they come. A stream that its reader cuts is over then, not when somebody collects it."""
+
+    def __init__(self, events: Generator[Event, None, None]) -> None:
+        self._events = events
+        super().__init__(_server_sent(events), media_type="text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # In a thread: it runs a loop of its own, and waits until the model has said the rest.
+            await run_in_threadpool(self._events.close)
 
 
 class _WithoutQuotes(logging.Handler):

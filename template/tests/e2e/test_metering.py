@@ -1,8 +1,10 @@
 """From a request to the ledger: over the deployed log subscription, in the deployed function, in its own role."""
 
+import gc
 import json
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -10,11 +12,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import urllib3
 
 from local.authorization import DecisionLog
 from local.cloud import LocalCloud
+from local.converse import Brain, Request, count_usage, response, stream_events
 from local.proof import tiers_to_prove
-from local.stage import Actor, Stage
+from local.stage import SESSION_HEADER, Actor, Stage
+from saas_agent import main
 from saas_agent.control_plane.redrive import redrive
 from saas_agent.control_plane.report import Month, usage_report
 from saas_agent.functions import record_usage
@@ -193,6 +198,64 @@ def test_many_at_once_overspend_by_one_requests_tokens_at_most(cloud: LocalCloud
     assert set(answers) <= {200, 429}
     assert answers.count(200) >= 2
     assert spent(stage, "crowded", day) <= tier.tokens_per_day + tier.total_tokens
+
+
+def cut_after_the_first_text(stage: Stage, actor: Actor) -> int:
+    """Opens a stream as this user and closes it once the answer has begun; the answer's status."""
+    answer = urllib3.request(
+        "POST",
+        stage.home(actor.name).invocations,
+        body=json.dumps({"prompt": "hello", "stream": True}),
+        headers={
+            "Authorization": f"Bearer {actor.tokens.access}",
+            SESSION_HEADER: actor.new_session_id(),
+            "Content-Type": "application/json",
+        },
+        preload_content=False,
+    )
+    if answer.status == 200:
+        assert b'"text"' in answer.readline()
+    answer.close()
+    return answer.status
+
+
+def test_a_tenant_that_cuts_every_stream_uses_its_budget_up(
+    cloud: LocalCloud, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor, tier, seen, close = stage.onboard("cutting", "basic"), load_tiers()["basic"], threading.Event(), main._close
+
+    def stream(_: Brain, request: Request) -> Iterator[dict[str, Any]]:
+        # Goes on until the agent has seen that its caller is gone, then comes to its end.
+        *events, stop, end = stream_events(response([{"text": "and so on "}], "end_turn", count_usage(request, [])))
+        yield from events[:-1]
+        while not seen.wait(0.02):
+            yield events[1]
+        yield from (events[-1], stop, end)
+
+    async def see(events: Any) -> None:
+        await close(events)
+        seen.set()
+
+    assert stage.ask(actor, "hello").status == 200
+    day = spend(stage, "cutting", tier.tokens_per_day - 3 * tier.total_tokens)
+    monkeypatch.setattr(Brain, "stream", stream)
+    monkeypatch.setattr(main, "_close", see)
+    statuses = []
+    gc.disable()  # a stream is over when it is cut, not when it is collected
+    try:
+        for _ in range(4):
+            seen.clear()
+            statuses.append(cut_after_the_first_text(stage, actor))
+            assert seen.wait(10) or statuses[-1] != 200
+            spent(stage, "cutting", day)  # waits until the request is over
+    finally:
+        seen.set()
+        gc.enable()
+    assert statuses == [200, 200, 200, 429]
+    assert spent(stage, "cutting", day) == tier.tokens_per_day
+    cloud.flush()
+    calls = [row for row in rows(stage, "cutting") if row.kind == "model_call"]
+    assert sum(row.untold for row in calls) == 3
 
 
 def test_the_function_says_in_its_log_what_it_counted(cloud: LocalCloud, stage: Stage, acme: Actor) -> None:

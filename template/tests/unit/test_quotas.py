@@ -95,7 +95,12 @@ def access(client: Any, tenant: str = "acme") -> TenantAccess:
 
 
 def used(tokens: int) -> Totals:
-    return Totals(Tokens(tokens), 1, Decimal(0))
+    return Totals(Tokens(tokens), 1, 0, Decimal(0))
+
+
+def cut(told: int) -> Totals:
+    """What a request used whose last model call told nothing; told: by its others."""
+    return Totals(Tokens(told), 2, 1, None)
 
 
 def refused(quotas: Quotas, client: Any, tier: Tier, session: str = "s") -> dict[str, str]:
@@ -163,6 +168,30 @@ def test_what_can_not_be_given_back_is_said_and_made_good_later(
 def test_what_a_request_used_above_its_share_counts(tables: Any, quotas: Quotas) -> None:
     quotas.admit(access(tables), TIER, "s")(used(1300))
     assert budget(tables)["month"] == 1300
+
+
+@pytest.mark.parametrize("told", [0, 130])
+def test_a_request_whose_call_told_nothing_gets_nothing_back(tables: Any, quotas: Quotas, told: int) -> None:
+    quotas.admit(access(tables), TIER, "s")(cut(told))
+    assert (budget(tables)["month"], budget(tables)["day_24"], budget(tables)["leases"]) == (1000 + told,) * 2 + (0,)
+
+
+def test_a_request_that_outlived_its_lease_is_charged_for_a_call_that_told_nothing(
+    tables: Any, quotas: Quotas, clock: Clock
+) -> None:
+    tier = replace(TIER, tokens_per_day=1000)
+    settle = quotas.admit(access(tables), tier, "s")
+    clock.goes(seconds=LEASE_SECONDS)
+    quotas.admit(access(tables), tier, "s")(used(100))
+    settle(cut(50))
+    assert budget(tables)["day_24"] == 100 + 1000 + 50
+
+
+def test_whoever_cuts_every_answer_uses_the_budget_up(tables: Any, quotas: Quotas) -> None:
+    tier = replace(TIER, tokens_per_day=3000)
+    for _ in range(3):
+        quotas.admit(access(tables), tier, "s")(cut(0))
+    assert refused(quotas, tables, tier)["limit"] == "tokens_per_day"
 
 
 @pytest.mark.parametrize(

@@ -546,13 +546,14 @@ def test_a_run_that_a_limit_ends_is_metered_up_to_there(meter: Meter, log: Log) 
 
 
 def test_a_call_that_bedrock_turned_down_used_nothing(meter: Meter, log: Log) -> None:
-    cases = {"error": client_error("ValidationException"), "throttled": ModelThrottledException("slow down")}
-    for outcome, error in cases.items():
+    denied, invalid = client_error("AccessDeniedException"), client_error("ValidationException")
+    for outcome, error in (("error", denied), ("error", invalid), ("throttled", ModelThrottledException("slow down"))):
         log.writes.clear()
         with pytest.raises(type(error)), invocation(meter) as usage:
             agent(usage, {"raises": error})("hello")
         (call,) = log.calls
         assert (call.outcome, call.tokens, call.cost.amount) == (outcome, Tokens(), Decimal(0))
+        assert usage.totals.untold == 0
         assert log.invocation.outcome == "error"
 
 
@@ -566,7 +567,19 @@ def test_a_call_that_broke_off_in_its_stream_has_no_known_cost(meter: Meter, log
             agent(usage, {"text": "half", "breaks": error})("hello")
         (call,) = log.calls
         assert (call.tokens, call.cost) == (Tokens(), Cost(None, None))
+        assert usage.totals.untold == 1
         assert call.outcome == ("throttled" if error is throttled else "error")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*map(client_error, ("ModelTimeoutException", "ModelErrorException", "InternalServerException")), TimeoutError()],
+    ids=str,
+)
+def test_a_call_that_failed_without_a_refusal_may_have_cost(meter: Meter, log: Log, error: Exception) -> None:
+    with pytest.raises(type(error)), invocation(meter) as usage:
+        agent(usage, {"raises": error})("hello")
+    assert (log.calls[0].cost, usage.totals.untold) == (Cost(None, None), 1)
 
 
 def test_a_retried_call_is_metered_each_time(meter: Meter, log: Log) -> None:

@@ -36,6 +36,16 @@ OPERATIONS: Mapping[str, Mapping[str, tuple[OperationKind, str]]] = {
 }
 """What is metered, by boto3 service and method. The names are those of `rates.toml`."""
 
+# These say that nothing ran. What else a call fails with (a time limit of the model, an error inside of the service)
+# doesn't say so.
+_REFUSALS = frozenset(
+    {
+        *("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException"),
+        *("ValidationException", "ResourceNotFoundException", "ServiceQuotaExceededException"),
+        *("ThrottlingException", "ModelNotReadyException", "ServiceUnavailableException"),
+    }
+)
+
 # A model may ask for a tool that there isn't: its words are no name for a record.
 UNKNOWN_TOOL = "unknown_tool"
 
@@ -166,4 +176,6 @@ def _never_ran(error: Exception | None) -> bool:
     """
     if isinstance(error, EventStreamError) or isinstance(getattr(error, "__cause__", None), EventStreamError):
         return False
-    return isinstance(error, ClientError | ModelThrottledException | ContextWindowOverflowException)
+    if isinstance(error, ClientError):
+        return error.response.get("Error", {}).get("Code") in _REFUSALS
+    return isinstance(error, ModelThrottledException | ContextWindowOverflowException)

@@ -39,11 +39,13 @@ def write_stdout(line: str) -> None:
 class Totals:
     """What the model calls of an invocation have used up to now.
 
+    untold: how many of them ended without telling their tokens, as one does that was cut; `tokens` lacks theirs.
     cost: US dollars; None as soon as one of them is unpriced, since the sum would be too low.
     """
 
     tokens: Tokens
     model_calls: int
+    untold: int
     cost: Decimal | None
 
 
@@ -118,6 +120,7 @@ class Usage:
         self._lock = Lock()
         self._tokens = Tokens()
         self._costs: list[Cost] = []
+        self._untold = 0
         self._operations: dict[tuple[OperationKind, str], _Calls] = {}
         self._under_way: tuple[str, float] | None = None
         self._outcome: str | None = None
@@ -146,6 +149,7 @@ class Usage:
             return Totals(
                 tokens=self._tokens,
                 model_calls=len(amounts),
+                untold=self._untold,
                 cost=sum(known, Decimal(0)) if len(known) == len(amounts) else None,
             )
 
@@ -221,6 +225,7 @@ class Usage:
         with self._lock:
             self._tokens += tokens or Tokens()
             self._costs.append(cost)
+            self._untold += tokens is None
         self._write(
             model_id=model_id,
             tokens=tokens or Tokens(),

@@ -6,6 +6,10 @@ begins and gives back what it left when it ends, each in one conditional update.
 requests come at once, a budget is overspent by one request's `total_tokens` at most, and by what
 each request's last model call runs over that (its agent stops between calls, not within one).
 
+A request in which a model call ended without telling its tokens (its reader closed the stream, the connection broke)
+gets nothing back, and is charged what its other calls told on top: nobody knows what that call cost, and whoever cuts
+each answer before its end must not use the model for nothing. A call that the service refused has cost nothing.
+
 Nobody waits for what is given back: that happens in a thread of its own while the answer leaves.
 What a killed process never gave back, the next request that would be refused does. The ledger, in
 which a tenant can't write, is asked as well: it lags, but it knows.
@@ -221,8 +225,9 @@ class Quotas:
         self._update(access, taken.item, expression, condition, names, values)
 
     def _settle(self, access: TenantAccess, taken: "_Taken", totals: Totals) -> None:
-        """Leaves in the budget what the request used, and nothing more."""
-        used = sum(getattr(totals.tokens, part.name) for part in fields(Tokens))
+        """Leaves in the budget what the request used; where a call's tokens are unknown, all that it took as well."""
+        told = sum(getattr(totals.tokens, part.name) for part in fields(Tokens))
+        used = told + taken.tokens if totals.untold else told
         try:
             with seen_when_denied("quotas.settle", access.tenant):
                 if self._give_back(access, taken.item, taken.name, taken.day, taken.tokens - used):
