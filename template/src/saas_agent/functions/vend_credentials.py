@@ -1,7 +1,7 @@
 """The credentials function: a verified access token in, credentials of its tenant out.
 
-Invoked by the roles of the agent and of a gateway's functions alone. It trusts nothing it is given but the token, and returns the same
-credentials that the tenant's own requests run with. Its log never holds its event or its answer.
+Invoked by the roles of the agent and of a gateway's functions alone. It trusts nothing it is given but the token, and
+returns the same credentials that the tenant's own requests run with. Its log never holds its event or its answer.
 """
 
 import os
