@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(VENV)/bin/uv)
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench release lock environment clean
+.PHONY: help demo test test-others lint bench release lock environment clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -15,8 +15,14 @@ help: ## List the targets
 demo: build/demo ## Generate the default repository into build/demo and run its demo
 	@cd build/demo && PYTHONPATH=src ../../$(VENV)/bin/python -m local.demo $(ARGS)
 
-test: $(INSTALLED) ## Render, check and test every supported variant
-	@$(FOR_UV) $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+# Which tests; empty: all.
+WHICH ?= -m 'not others'
+
+test: $(INSTALLED) ## Render and check every variant, update from every release, run the tests that the default variant ships
+	@$(FOR_UV) $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(WHICH) $(ARGS)
+
+test-others: ## Run the tests that the other supported variants ship; they take longer than all the rest
+	@$(MAKE) --no-print-directory test WHICH='-m others'
 
 lint: $(INSTALLED) ## Check this repository's own code; `make test` checks what is generated
 	@$(VENV)/bin/ruff format --check .

@@ -156,10 +156,11 @@ def owned(template: Path = ROOT) -> tuple[str, ...]:
 
 def ours(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Path -> executable bits and bytes, of every file that the template owns."""
+    roots = owned()
     return {
         name: content
         for name, content in contents(folder).items()
-        if not any(name == root or name.startswith(f"{root}/") for root in owned())
+        if not any(name == root or name.startswith(f"{root}/") for root in roots)
     }
 
 

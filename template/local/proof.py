@@ -262,11 +262,12 @@ def run_attacks(
     registry = stage.outputs["RegistryTable"]
     canaries = [victim.canary for victim in victims]
     metering = _metering_roles(stage) if decisions is not None else ()
+    tools = stage.tools(attacker)
     for found, victim in attacks_on(victims, local=decisions is not None):
         arena = Arena(stage, attacker, victim, access)
         if areas and found.area not in areas:
             continue
-        if (found.tool is not None and found.tool not in arena.tools) or not found.when(arena):
+        if (found.tool is not None and found.tool not in tools) or not found.when(arena):
             continue
         position = decisions.position() if decisions is not None else 0
         try:
@@ -282,7 +283,7 @@ def run_attacks(
                 if not any(role in decision.principal for role in metering)
             ]
             judgement = judge(
-                found.kind, attacker.name, made, came_back, canaries, registry, stage.owner_of, found.area
+                found.kind, attacker.name, made, came_back, canaries, registry, stage.owners(), found.area
             )
         else:
             judgement = judge_answer(found.kind, came_back, refused, canaries)

@@ -2,13 +2,16 @@
 
 moto looks up each member of each structure that it answers with under up to ten names, and works out these names anew
 each time: a quarter of all the time that the local cloud took. The names depend on the member alone: here they are
-worked out once for each member, where what is answered with is a plain dict.
+worked out once for each member, where what is answered with is a plain dict. It also lists the methods of a service
+for each call.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+from moto.core import responses, utils
 from moto.core.serialize import AttributePickerContext, ResponseSerializer, XFormedAttributePicker
 
 from .patching import replaced
@@ -37,5 +40,6 @@ def install() -> Iterator[None]:
             return slow(serializer, value, key, shape)
         return next((value[name] for name in possible_names if name in value), None)
 
-    with replaced(ResponseSerializer, get_value=get_value):
+    methods = cache(utils.method_names_from_class)
+    with replaced(ResponseSerializer, get_value=get_value), replaced(responses, method_names_from_class=methods):
         yield

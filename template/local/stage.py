@@ -236,14 +236,20 @@ class Stage:
         own = [record.resources.get("RuntimeLogGroup") for record in self.registry.records()]
         return shared + [group for group in own if group]
 
-    def owner_of(self, arn: str) -> str | None:
-        """The tenant whose own resource this is; None for what tenants share."""
-        parts = set(re.split("[:/]", arn))
-        for record in self.registry.records():
-            own = (value for key, value in record.resources.items() if key != "Tier")
-            if any(value == arn or parts & set(value.split("|")) for value in own):
-                return record.tenant_id
-        return None
+    def owners(self) -> Callable[[str], str | None]:
+        """Whose own resource an ARN is, as the registry says now; None for what tenants share."""
+        own = [
+            (value, set(value.split("|")), record.tenant_id)
+            for record in self.registry.records()
+            for key, value in record.resources.items()
+            if key != "Tier"
+        ]
+
+        def owner_of(arn: str) -> str | None:
+            parts = set(re.split("[:/]", arn))
+            return next((tenant for value, names, tenant in own if value == arn or parts & names), None)
+
+        return owner_of
 
     def place(self, actor: Actor) -> Place:
         """Where the actor's components are, and the AWS credentials that reach them, got as the runtime gets them.

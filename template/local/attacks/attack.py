@@ -27,11 +27,6 @@ class Arena:
     access: TenantAccess | None
 
     @cached_property
-    def tools(self) -> frozenset[str]:
-        """The names of the tools that the agent has for the attacker."""
-        return self.stage.tools(self.attacker)
-
-    @cached_property
     def home(self) -> Home:
         """Where the attacker is served."""
         return self.stage.home(self.attacker.name)

@@ -336,7 +336,7 @@ def verdict(
     registry = stage.outputs["RegistryTable"]
     made = decisions.since(position)
     canaries = [victim.canary]
-    return judge(found.kind, attacker.name, made, came_back, canaries, registry, stage.owner_of, "gateway").verdict
+    return judge(found.kind, attacker.name, made, came_back, canaries, registry, stage.owners(), "gateway").verdict
 
 
 HEADERS = [

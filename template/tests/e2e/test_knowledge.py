@@ -340,5 +340,5 @@ def judged(cloud: LocalCloud, arena: Arena, name: str) -> Verdict:
     made, canaries = cloud.decisions.since(position), [arena.victim.canary]
     assert arena.victim.canary not in came_back
     return judge(
-        found.kind, arena.attacker.name, made, came_back, canaries, registry, arena.stage.owner_of, found.area
+        found.kind, arena.attacker.name, made, came_back, canaries, registry, arena.stage.owners(), found.area
     ).verdict

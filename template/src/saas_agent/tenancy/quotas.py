@@ -10,7 +10,7 @@ A request in which a model call ended without telling its tokens (its reader clo
 gets nothing back, and is charged what its other calls told on top: nobody knows what that call cost, and whoever cuts
 each answer before its end must not use the model for nothing. A call that the service refused has cost nothing.
 
-Nobody waits for what is given back: that happens in a thread of its own while the answer leaves.
+Nobody waits for what is given back: that happens in a thread of its own once the answer has left.
 What a killed process never gave back, the next request that would be refused does. The ledger, in
 which a tenant can't write, is asked as well: it lags, but it knows.
 
@@ -24,7 +24,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,6 +53,7 @@ LEDGER_SECONDS = 30.0
 
 _ATTEMPTS = 6
 _SETTLING = 4  # threads; a process has few requests at a time
+_ANSWER_SECONDS = 0.01  # for the answer to leave: what is given back would take its turn of the process
 _SESSIONS = "SESSIONS"
 _LEASE, _SESSION = "lease_", "session_"
 
@@ -78,7 +79,7 @@ class Quotas:
         self._ledger = ledger
         self._capacity = capacity
         self._clock = clock
-        self._settling = settling or ThreadPoolExecutor(_SETTLING, thread_name_prefix="settling")
+        self._settling = settling or _AfterTheAnswer(_SETTLING, thread_name_prefix="settling")
         self._lock = threading.Lock()
         # Guesses, to save a call: the tables decide.
         self._open: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -288,6 +289,17 @@ class Quotas:
                 return False
             raise
         return True
+
+
+class _AfterTheAnswer(ThreadPoolExecutor):
+    """Begins a little later, since it would hold up what the caller waits for."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def later() -> Any:
+            time.sleep(_ANSWER_SECONDS)
+            return fn(*args, **kwargs)
+
+        return super().submit(later)
 
 
 @dataclass(frozen=True)
