@@ -18,10 +18,10 @@ demo: build/demo ## Generate the default repository into build/demo and run its 
 # Which tests; empty: all.
 WHICH ?= -m 'not others'
 
-test: $(INSTALLED) ## Render and check every variant, update from every release, run the tests that the default variant ships
+test: $(INSTALLED) ## Render and check every variant; update the default one from every release, and run the tests that it ships
 	@$(FOR_UV) $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(WHICH) $(ARGS)
 
-test-others: ## Run the tests that the other supported variants ship; they take longer than all the rest
+test-others: ## Update every other variant from every release, and run the tests that it ships: takes longer than all the rest
 	@$(MAKE) --no-print-directory test WHICH='-m others'
 
 lint: $(INSTALLED) ## Check this repository's own code; `make test` checks what is generated

@@ -24,6 +24,7 @@ ACT_BY_THEMSELVES = {
     "AWS::BedrockAgentCore::GatewayRateLimit",
     "AWS::BedrockAgentCore::GatewayTarget",
     "AWS::BedrockAgentCore::Policy",
+    "AWS::BedrockAgentCore::ResourcePolicy",
     "AWS::BedrockAgentCore::WorkloadIdentity",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",

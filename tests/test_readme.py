@@ -194,7 +194,7 @@ SAID = {
     "AgentCore Gateway": "src/saas_agent/gateway.py",
     "a third party": "src/saas_agent/outbound.py",
 }
-DOCUMENTS = ("README.md", "AGENTS.md", "docs/isolation.md")
+DOCUMENTS = ("README.md", "AGENTS.md", "docs/control-plane.md", "docs/isolation.md", "docs/updates.md")
 
 
 @pytest.mark.parametrize("variant", list(every_combination()), ids=by_id)

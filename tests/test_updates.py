@@ -21,7 +21,10 @@ Fresh = Callable[[Origin], Path]
 # Every question is answered differently in two of them.
 PLAIN = [origin for origin in ORIGINS if origin.variant.id in ("default", "vending-memory")]
 
-every_origin = pytest.mark.parametrize("origin", ORIGINS, ids=lambda origin: origin.id)
+every_origin = pytest.mark.parametrize(
+    "origin",
+    [pytest.param(origin, id=origin.id, marks=() if origin in PLAIN else pytest.mark.others) for origin in ORIGINS],
+)
 
 
 @every_origin

@@ -111,6 +111,8 @@ def ask_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
     follows = "nothing to do" if fits else "take claims out of it"
     yield Fact("Does the token fit into a header of 4 KB?", f"{size} bytes", follows)
     yield from _memory_facts(stage, actor)
+    if "knowledge_base" in load_placement().components:
+        yield from _knowledge_facts(stage, actor)
 
 
 def _exchange_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
@@ -156,8 +158,6 @@ def _memory_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:
     )
     follows = "nothing to do" if denied else "look at the tenant role"
     yield Fact("Are direct writes of memory records denied?", _yes(denied), follows)
-    if "knowledge_base" in load_placement().components:
-        yield from _knowledge_facts(stage, actor)
 
 
 def _knowledge_facts(stage: Stage, actor: Actor) -> Iterator[Fact]:

@@ -1,10 +1,11 @@
-"""AgentCore Runtime's front door: POST /runtimes/{arn}/invocations, and GET /ping.
+"""AgentCore Runtime's front door: POST /runtimes/{arn}/invocations, GET /ping, and what else a token could open.
 
-What decides is the deployed runtime as the control API holds it: its JWT authorizer, its header
-allow-list, its environment and its execution role. Everything that isn't allowed through stays out.
+What decides is the deployed runtime as the control API holds it: its JWT authorizer, its own policy, its
+header allow-list, its environment and its execution role. Everything that isn't allowed through stays out.
 
-Source: AgentCore developer guide, "Authenticate and authorize with Inbound Auth", "Pass custom
-headers to Amazon Bedrock AgentCore Runtime" and the HTTP protocol contract of runtimes.
+Source: AgentCore developer guide, "Authenticate and authorize with Inbound Auth", "Resource-based policies
+for Amazon Bedrock AgentCore" (where there is one, it has to allow the call), "Pass custom headers to Amazon
+Bedrock AgentCore Runtime" and the HTTP protocol contract of runtimes.
 """
 
 import http.client
@@ -22,6 +23,8 @@ from werkzeug.wrappers import Request, Response
 
 from .agent_server import AgentServer, AsgiApp
 from .authorization import DecisionLog
+from .iam import PolicyError, as_list, evaluate
+from .iam import Request as Judged
 from .jwt_authorizer import FetchKeys, Identity, TokenRefused, authorize
 from .log_shipping import LogShipper, logged_to
 from .service_roles import ServiceRoles
@@ -32,9 +35,18 @@ REQUEST_HEADER = "X-Amzn-Bedrock-AgentCore-Runtime-Request-Id"
 Build = Callable[[Mapping[str, str], boto3.Session, FetchKeys, Callable[[str], object]], AsgiApp]
 """Makes the agent's application: environment, role's session, JWKS by issuer, sink for lines."""
 
-_ACTION = "bedrock-agentcore:InvokeAgentRuntime"
+_SUFFIX = "/invocations"
+_DOORS = {
+    _SUFFIX: "bedrock-agentcore:InvokeAgentRuntime",
+    "/commands": "bedrock-agentcore:InvokeAgentRuntimeCommand",
+    "/stopruntimesession": "bedrock-agentcore:StopRuntimeSession",
+    "/ws": "bedrock-agentcore:InvokeAgentRuntimeWithWebSocketStream",
+    "/ws/shells": "bedrock-agentcore:InvokeAgentRuntimeCommandShell",
+}
+"""What AgentCore answers at a runtime, and the action that it is. The agent serves the first alone."""
+
 _PRINCIPAL = "bedrock-agentcore.amazonaws.com"
-_PREFIX, _SUFFIX = "/runtimes/", "/invocations"
+_PREFIX = "/runtimes/"
 _SESSION_ID_LENGTH = range(33, 257)
 _LARGEST_HEADER = 4096
 _LONGEST_SECONDS = 15 * 60
@@ -137,16 +149,21 @@ class RuntimeFront:
         return _forward(server.port, "GET", "/ping", b"", {})
 
     def _invoke(self, request: Request) -> Response:
-        if request.method != "POST" or not request.path.endswith(_SUFFIX):
+        door = next((door for door in _DOORS if request.path.endswith(door)), None)
+        if request.method != "POST" or door is None:
             raise _Refused(404, f"expected POST {_PREFIX}<runtime ARN>{_SUFFIX}")
-        arn = request.path.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+        arn = request.path.removeprefix(_PREFIX).removesuffix(door)
+        identity = None
         try:
             runtime = self._runtime(arn, request.args.get("qualifier", "DEFAULT"))
             identity = self._identify(runtime, request)
+            _require_allowed(runtime, _DOORS[door])
         except _Refused as refused:
-            self._record(arn, None, False, refused.reason)
+            self._record(arn, identity, False, refused.reason, action=_DOORS[door])
             raise
-        self._record(arn, identity, True, "the token passes the runtime's authorizer")
+        self._record(arn, identity, True, "the token passes the runtime's authorizer", action=_DOORS[door])
+        if door != _SUFFIX:
+            return _answer(200, {"message": "AgentCore would do that; the local cloud does nothing"})
         try:
             headers = _passed_headers(runtime, request)
         except _Refused as refused:
@@ -188,12 +205,13 @@ class RuntimeFront:
         allowed: bool,
         reason: str,
         *,
+        action: str = _DOORS[_SUFFIX],
         source: Any = "authorizer",
     ) -> None:
         self._decisions.append(
             principal=f"jwt:{identity.subject}" if identity else _ANONYMOUS,
             tenant=identity.tenant if identity else None,
-            action=_ACTION,
+            action=action,
             resource=arn,
             context={"bedrock-agentcore:InboundJwtClaim/client_id": identity.client_id} if identity else {},
             allowed=allowed,
@@ -243,6 +261,26 @@ class RuntimeFront:
                 raise _Refused(424, f"the agent does not start: {error}") from error
             starting.callback(server.stop)
             return _Agent(configuration, server, logs, starting.pop_all())
+
+
+def _require_allowed(runtime: AgentRuntime, action: str) -> None:
+    """_Refused where the runtime has a policy of its own that doesn't allow the action to everybody with a token."""
+    policy = getattr(runtime, "resource_policy", None)
+    if policy is None:
+        return
+    arn = runtime.agent_runtime_arn
+    try:
+        document = json.loads(policy)
+        statements = [
+            {key: value for key, value in statement.items() if key != "Resource"}
+            for statement in as_list(document["Statement"])
+            if {arn, "*"} & set(as_list(statement["Resource"]))
+        ]
+        verdict = evaluate([{**document, "Statement": statements}], Judged(action, arn), trust=True)
+    except (PolicyError, LookupError, TypeError, ValueError) as error:
+        raise _Refused(403, f"the runtime's policy can't be evaluated: {error}") from None
+    if not verdict.allowed:
+        raise _Refused(403, f"{action} is {verdict.value} by the runtime's own policy")
 
 
 def _passed_headers(runtime: AgentRuntime, request: Request) -> dict[str, str]:

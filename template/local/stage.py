@@ -313,10 +313,12 @@ class Stage:
         *,
         headers: Mapping[str, str] | None = None,
         id_token: str | None = None,
+        door: str = "invocations",
     ) -> Answer:
         """Sends anything at all to the runtime that serves `at`: `payload` as JSON, or bytes as they are.
 
-        id_token: for a stage that shows it to STS; the others aren't sent it.
+        id_token: for a stage that shows it to STS; the others aren't sent it. door: where AgentCore takes it, such as
+        `commands`.
         """
         home = self.home(at.name)
         sent = {"Content-Type": "application/json", **(headers or {})}
@@ -328,7 +330,8 @@ class Stage:
             sent[ID_TOKEN_HEADER] = id_token
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         began = time.perf_counter()
-        response = self._http.request("POST", home.invocations, body=body, headers=sent)
+        address = home.invocations.removesuffix("invocations") + door
+        response = self._http.request("POST", address, body=body, headers=sent)
         text = response.data.decode(errors="replace")
         seconds = time.perf_counter() - began
         try:

@@ -96,9 +96,10 @@ class Front:
         authorizer: Mapping[str, Any] | None = None,
         headers: tuple[str, ...] = ("Authorization", CUSTOM),
         trusted: str = "bedrock-agentcore.amazonaws.com",
+        policy: str = "",
         **environ: str,
     ) -> dict[str, str]:
-        """Deploy the runtime, or change it."""
+        """Deploy the runtime, or change it. policy: its own, as JSON; none without."""
         url = {"Fn::Sub": "${Pool.ProviderURL}/.well-known/openid-configuration"}
         jwt = {"DiscoveryUrl": url, "AllowedClients": [{"Ref": "Client"}], **(authorizer or {})}
         code = {"S3": {"Bucket": CODE, "Prefix": "code.zip"}}
@@ -121,11 +122,15 @@ class Front:
             "Role": role(trusted, RoleName="role-of-the-runtime"),
             "Runtime": {"Type": "AWS::BedrockAgentCore::Runtime", "Properties": runtime},
         }
+        arn = {"Fn::GetAtt": ["Runtime", "AgentRuntimeArn"]}
+        if policy:
+            of_runtime = {"ResourceArn": arn, "Policy": policy}
+            resources["Policy"] = {"Type": "AWS::BedrockAgentCore::ResourcePolicy", "Properties": of_runtime}
         outputs = values(
             Pool={"Ref": "Pool"},
             Issuer={"Fn::GetAtt": ["Pool", "ProviderURL"]},
             Client={"Ref": "Client"},
-            Arn={"Fn::GetAtt": ["Runtime", "AgentRuntimeArn"]},
+            Arn=arn,
             Id={"Ref": "Runtime"},
         )
         names = [s["StackName"] for s in self.op.cloudformation.list_stacks()["StackSummaries"]]
@@ -158,6 +163,7 @@ class Front:
         method: str = "POST",
         arn: str = "",
         query: str = "",
+        door: str = "invocations",
         **headers: str,
     ) -> tuple[http.client.HTTPResponse, list[Decision]]:
         """The answer, unread, and what was decided. token: "" for a good one, None for none."""
@@ -168,7 +174,7 @@ class Front:
         sent.update({name.replace("_", "-"): value for name, value in headers.items()})
         host = self.op.cloud.endpoint.removeprefix("http://")
         connection = http.client.HTTPConnection(host, timeout=10)
-        path = f"/runtimes/{quote(arn or self.outputs['Arn'], safe='')}/invocations{query}"
+        path = f"/runtimes/{quote(arn or self.outputs['Arn'], safe='')}/{door}{query}"
         body = payload if isinstance(payload, bytes) else json.dumps(payload or {})
         connection.request(method, path, body, {k: v for k, v in sent.items() if v})
         return connection.getresponse(), self.op.cloud.decisions.since(position)
@@ -266,6 +272,52 @@ def test_a_runtime_without_an_authorizer_takes_nobody(front: Front, monkeypatch:
     runtime = front.app._runtimes()[front.outputs["Id"]]
     monkeypatch.setattr(runtime, "authorizer_configuration", None)
     assert front.ask()[0] == 403
+
+
+# --- The runtime's own policy ---------------------------------------------------------------------
+
+
+def statement(effect: str, action: str | list[str], resource: str = "*", **more: Any) -> dict[str, Any]:
+    return {"Effect": effect, "Principal": "*", "Action": action, "Resource": resource, **more}
+
+
+def document(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+ASK, COMMAND = "bedrock-agentcore:InvokeAgentRuntime", "bedrock-agentcore:InvokeAgentRuntimeCommand"
+
+
+@pytest.mark.parametrize(
+    ("policy", "asks", "commands"),
+    [
+        ("", 200, 200),
+        (document(statement("Allow", ASK)), 200, 403),
+        (document(statement("Allow", "bedrock-agentcore:*")), 200, 200),
+        (document(statement("Allow", "bedrock-agentcore:*"), statement("Deny", COMMAND)), 200, 403),
+        (document(statement("Deny", COMMAND)), 403, 403),
+        (document(statement("Allow", ASK, "arn:aws:bedrock-agentcore:::runtime/another")), 403, 403),
+        (document({**statement("Allow", ASK), "NotPrincipal": "*"}), 403, 403),
+        ("[]", 403, 403),
+    ],
+)
+def test_what_the_runtimes_own_policy_does_not_allow_is_refused(
+    front: Front, policy: str, asks: int, commands: int
+) -> None:
+    front.deploy(policy=policy)
+    for door, action, expected in (("invocations", ASK, asks), ("commands", COMMAND, commands)):
+        answer, decisions = front.send({"command": "true"}, door=door)
+        assert answer.status == expected
+        decision = decisions[0]
+        assert (decision.action, decision.allowed) == (action, expected == 200)
+        assert (decision.principal, decision.tenant, decision.resource) == ("jwt:ann", "acme", front.outputs["Arn"])
+
+
+@pytest.mark.parametrize("door", ["commands", "stopruntimesession", "ws", "ws/shells"])
+def test_nothing_is_open_without_a_token(front: Front, door: str) -> None:
+    answer, decisions = front.send(token=None, door=door)
+    assert answer.status == 401
+    assert [decision.allowed for decision in decisions] == [False]
 
 
 # --- What passes ----------------------------------------------------------------------------------

@@ -149,6 +149,8 @@ def owners(decision: Decision) -> frozenset[str]:
         return _owners_of_provider(decision.resource)
     if service == "bedrock-agentcore" and ":memory/" in decision.resource:
         return _owners_of_memory(decision)
+    if operation in ("InvokeAgentRuntimeCommand", "InvokeAgentRuntimeCommandShell"):
+        return frozenset({EVERYBODY})  # whoever has a shell has what the process holds, and the role that it runs in
     if service == "sts" and operation.startswith(("AssumeRole", "TagSession")):
         if decision.principal.endswith(".amazonaws.com"):
             return frozenset()  # a service starts the agent or a function with its own role

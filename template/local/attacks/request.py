@@ -44,6 +44,27 @@ def no_token(arena: Arena) -> object:
     return _invoke(arena, None)
 
 
+@attack("Run a command where the agent runs", each_victim=False)
+def command(arena: Arena) -> object:
+    return _invoke(arena, arena.attacker.tokens.access, payload={"command": "true"}, door="commands")
+
+
+@attack("Open a shell where the agent runs", each_victim=False, local=True)
+def shell(arena: Arena) -> object:
+    return _invoke(arena, arena.attacker.tokens.access, door="ws/shells")
+
+
+@attack("Open a stream past the agent's entry point", each_victim=False, local=True)
+def stream(arena: Arena) -> object:
+    return _invoke(arena, arena.attacker.tokens.access, door="ws")
+
+
+@attack("End another user's session", local=True)
+def end_session(arena: Arena) -> object:
+    session_id = arena.victim.new_session_id()
+    return _invoke(arena, arena.attacker.tokens.access, payload={}, session_id=session_id, door="stopruntimesession")
+
+
 @attack("Ask with a token whose tenant was changed")
 def changed_claims(arena: Arena) -> object:
     head, _, signature = arena.attacker.tokens.access.split(".")

@@ -8,7 +8,7 @@ can't make is an error, never passed over.
 from collections.abc import Mapping
 
 from .. import services
-from .agentcore import AgentMemory, Runtime
+from .agentcore import AgentMemory, Runtime, RuntimePolicy
 from .api_gateway import Api, Deployment, Stage
 from .cloudwatch import Dashboard
 from .cognito import UserPool, UserPoolClient, UserPoolDomain, UserPoolGroup, UserPoolIdentityProvider
@@ -53,6 +53,7 @@ KINDS: Mapping[str, Kind] = {
     "AWS::ApiGateway::RestApi": Api(),
     "AWS::ApiGateway::Stage": Stage(),
     "AWS::BedrockAgentCore::Memory": AgentMemory(),
+    "AWS::BedrockAgentCore::ResourcePolicy": RuntimePolicy(),
     "AWS::BedrockAgentCore::Runtime": Runtime(),
     "AWS::CloudWatch::Dashboard": Dashboard(),
     "AWS::Cognito::UserPool": UserPool(),

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from moto.bedrockagentcorecontrol.models import bedrockagentcorecontrol_backends
 from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import MaxRetryError
 
@@ -12,7 +13,7 @@ from local import live_check, proof
 from local.attacks.attack import Arena, Attack, Kind, all_attacks, modules
 from local.attacks.judgement import EVERYBODY, Verdict, judge, judge_answer, owners
 from local.authorization import Decision, DecisionLog
-from local.cloud import LocalCloud
+from local.cloud import ACCOUNT, LocalCloud
 from local.live_check import check, main
 from local.proof import attempt, left_out, plant, run_attacks, tiers_to_prove, walk, worked
 from local.stage import Actor, Answer, Stage
@@ -49,6 +50,21 @@ def test_a_tenant_of_another_tier_can_do_no_more(
     assert len(outcomes) >= _FEWEST // 2
     unsafe = [o for o in outcomes if not o.verdict.safe]
     assert [f"{o.attack.id} on {o.victim}: {o.verdict.value}: {o.judgement.why}" for o in unsafe] == []
+
+
+def test_a_runtime_without_its_own_policy_is_noticed(
+    stage: Stage, decisions: DecisionLog, acme: Actor, acme2: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The authorizer lets everybody with a token through: to a shell in the runtime as well."""
+    for runtime in bedrockagentcorecontrol_backends[ACCOUNT][stage.region].agent_runtimes.values():
+        monkeypatch.setattr(runtime, "resource_policy", None)
+    opened = {f"request.{name}" for name in ("command", "shell", "stream", "end_session")}
+    some = [attack for attack in all_attacks() if attack.id in opened]
+    monkeypatch.setattr(proof, "all_attacks", lambda: some)
+    verdicts = {outcome.attack.id: outcome.verdict for outcome in run_attacks(stage, acme, [acme2], decisions)}
+    assert verdicts.keys() == opened
+    assert not any(verdict.safe for verdict in verdicts.values())
+    assert verdicts["request.command"] is verdicts["request.shell"] is Verdict.LEAKED
 
 
 def test_there_are_attacks_on_every_component(stage: Stage) -> None:

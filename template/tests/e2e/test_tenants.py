@@ -746,7 +746,8 @@ def test_the_same_tenant_onboarded_by_many_at_once_is_one(stage: Stage, stores: 
         try:
             begin(stage, tenant_id)
         except ControlPlaneError as refused:
-            assert "changed by someone else" in str(refused)
+            # Who comes late finds it onboarded.
+            assert re.search("changed by someone else|is ACTIVE", str(refused))
             return "told to repeat"
         return "done"
 

@@ -22,6 +22,7 @@ from .allow_list import ALLOWED, EXECUTION, GATEWAY, KNOWLEDGE_SERVICE
 Template = Mapping[str, Any]
 
 TENANT_ROLE = "TenantRole"
+_RUNTIME_POLICY = "AWS::BedrockAgentCore::ResourcePolicy"
 
 _PLACEMENT = load_placement()
 _HUB = _PLACEMENT.own_user_pools and any(_PLACEMENT.serves(tier, None) for tier in _PLACEMENT.tiers)
@@ -422,9 +423,11 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "arn:${AWS::Partition}:s3vectors:${AWS::Region}:${AWS::AccountId}:bucket/4(-(2(/(AWS::StackId))))-*",
             "Allow bedrock-agentcore:CreateAgentRuntime bedrock-agentcore:CreateAgentRuntimeEndpoint "
             "bedrock-agentcore:CreateWorkloadIdentity bedrock-agentcore:DeleteAgentRuntime "
-            "bedrock-agentcore:DeleteAgentRuntimeEndpoint bedrock-agentcore:DeleteWorkloadIdentity "
+            "bedrock-agentcore:DeleteAgentRuntimeEndpoint bedrock-agentcore:DeleteResourcePolicy "
+            "bedrock-agentcore:DeleteWorkloadIdentity "
             "bedrock-agentcore:GetAgentRuntime bedrock-agentcore:GetAgentRuntimeEndpoint "
-            "bedrock-agentcore:GetWorkloadIdentity bedrock-agentcore:ListTagsForResource "
+            "bedrock-agentcore:GetResourcePolicy bedrock-agentcore:GetWorkloadIdentity "
+            "bedrock-agentcore:ListTagsForResource bedrock-agentcore:PutResourcePolicy "
             "bedrock-agentcore:TagResource bedrock-agentcore:UntagResource "
             "bedrock-agentcore:UpdateAgentRuntime on "
             "arn:${AWS::Partition}:bedrock-agentcore:${AWS::Region}:${AWS::AccountId}:runtime/* "
@@ -594,6 +597,26 @@ _PAGES: Mapping[str, frozenset[str]] = {
 }
 _CLOSED = dict.fromkeys(("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True)
 
+
+def _of_everybody(effect: str, *operations: str) -> Mapping[str, Any]:
+    actions = [f"bedrock-agentcore:{operation}" for operation in operations]
+    return {"Effect": effect, "Principal": "*", "Action": actions, "Resource": "${Runtime.AgentRuntimeArn}"}
+
+
+RUNTIME_POLICY = (
+    _of_everybody("Allow", "InvokeAgentRuntime"),
+    _of_everybody(
+        "Deny",
+        "InvokeAgentRuntimeCommand",
+        "InvokeAgentRuntimeCommandShell",
+        "InvokeAgentRuntimeForUser",
+        "InvokeAgentRuntimeWithWebSocketStream",
+        "InvokeAgentRuntimeWithWebSocketStreamForUser",
+        "StopRuntimeSession",
+    ),
+)
+"""Of every runtime: its authorizer lets a token through to a shell as well, as the agent itself."""
+
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "AWS::Cognito::UserPool": {
         "AdminCreateUserConfig.AllowAdminCreateUserOnly": True,
@@ -728,6 +751,10 @@ def violations(template: Template) -> Iterator[str]:
         yield from _role(template, name, role)
     for name, resource in template["Resources"].items():
         yield from _resource(name, resource)
+    for name, _ in _of_type(template, "AWS::BedrockAgentCore::Runtime"):
+        policies = [policy["ResourceArn"] for _, policy in _of_type(template, _RUNTIME_POLICY)]
+        if f"{name}.AgentRuntimeArn" not in map(text, policies):
+            yield f"{name}: no policy of its own: whoever has a token opens a shell in it"
     yield from _settings(template)
     yield from _buckets(template)
 
@@ -853,12 +880,22 @@ def _resource(name: str, resource: Mapping[str, Any]) -> Iterator[str]:
         )
         if FROM_OUTSIDE.get(name) != who or properties.get("Action") != "lambda:InvokeFunction":
             yield f"{name}: not listed: {who!r}; if it must be, add it to FROM_OUTSIDE in {_HERE}"
+    elif kind == _RUNTIME_POLICY and text(properties.get("ResourceArn")) == "Runtime.AgentRuntimeArn":
+        statements = json.loads(properties["Policy"]["Fn::Sub"])["Statement"]
+        found = tuple({**_unnamed(statement), "Action": as_list(statement["Action"])} for statement in statements)
+        if found != RUNTIME_POLICY:
+            yield f"{name}: not the policy that lets everybody ask the agent, and nothing else; see {_HERE}"
+        return
     elif kind == "AWS::Lambda::Url" or (kind.startswith("AWS::IAM::") and kind != "AWS::IAM::OIDCProvider"):
         yield f"{name}: {kind} lets in whom no check here reads"
     # Within one account a resource's own policy needs no consent of the caller's role: it is a way around all of those.
     for statement in _statements_in(properties):
         if statement.get("Effect") != "Deny":
             yield f"{name}: a resource policy that allows: {json.dumps(statement, sort_keys=True)}"
+
+
+def _unnamed(statement: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in statement.items() if key != "Sid"}
 
 
 def _statements_in(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -1132,6 +1169,10 @@ def _weaker(template: Template) -> Iterator[tuple[str, Template]]:
         if resource["Type"] in _OF_A_TENANT and "TenantId" in template.get("Parameters", {}):
             for path in (f"{_JWT}.CustomClaims", f"{_JWT}.CustomClaims.0.AuthorizingClaimMatchValue"):
                 yield f"{name}: without {path}", _set(template, name, path, None)
+        if kind == _RUNTIME_POLICY:
+            kept = {other: found for other, found in template["Resources"].items() if other != name}
+            yield f"{name}: gone", {**template, "Resources": kept}
+            yield from _weaker_runtime_policy(template, name)
         if resource["Type"] == "AWS::IAM::ManagedPolicy":
             path = "PolicyDocument.Statement.0.Action"
             yield f"{name}: a further action", _set(template, name, path, ["sts:AssumeRole"])
@@ -1139,6 +1180,21 @@ def _weaker(template: Template) -> Iterator[tuple[str, Template]]:
             if "TenantId" in template.get("Parameters", {}):
                 yield f"{name}: without boundary", _set(template, name, "PermissionsBoundary", None)
             yield from _weaker_role(template, name)
+
+
+def _weaker_runtime_policy(template: Template, name: str) -> Iterator[tuple[str, Template]]:
+    ask, *_ = allowed = json.loads(template["Resources"][name]["Properties"]["Policy"]["Fn::Sub"])["Statement"]
+    weaker = {
+        "all that is not denied": [ask],
+        "all": [{**ask, "Action": "bedrock-agentcore:*"}],
+        "shells": [{**ask, "Action": [ask["Action"], "bedrock-agentcore:InvokeAgentRuntimeCommandShell"]}],
+        **{f"without {action}": [ask, {**denied, "Action": [kept for kept in denied["Action"] if kept != action]}]
+           for denied in allowed[1:] for action in denied["Action"]},
+    }  # fmt: skip
+    for change, statements in weaker.items():
+        policy = {"Fn::Sub": json.dumps({"Version": "2012-10-17", "Statement": statements})}
+        yield f"{name}: {change}", _set(template, name, "Policy", policy)
+    yield f"{name}: of another", _set(template, name, "ResourceArn", "arn:aws:bedrock-agentcore:::runtime/another")
 
 
 def _weaker_role(template: Template, role_name: str) -> Iterator[tuple[str, Template]]:

@@ -543,6 +543,34 @@ def test_the_first_offboarding_is_forgotten_with_the_tenant(desk: Desk) -> None:
     assert len(set(found)) == 2
 
 
+def test_what_failed_for_an_earlier_tenant_is_not_done_to_the_next_one(desk: Desk) -> None:
+    """An id that is free again is somebody else's."""
+    onboarding = desk.onboard().operation
+    assert onboarding is not None
+    desk.operations.fail(onboarding.operation_id, "CreateAdministrator", "why")
+    failed = desk.admin.offboard("acme", request(), export=False).operation
+    assert failed is not None
+    desk.operations.fail(failed.operation_id, "DeleteData", "why")
+    done = desk.admin.offboard("acme", request(), export=False).operation
+    assert done is not None
+    desk.operations.finish(done.operation_id)
+    desk.operations._clock = lambda: NOW + timedelta(minutes=1)
+    current = desk.onboard().operation
+    assert current is not None
+    desk.operations.fail(current.operation_id, "CreateAdministrator", "why")
+    refuses_to_retry(desk, onboarding)
+    desk.admin.retry(current.operation_id)
+    desk.operations.finish(current.operation_id)
+    refuses_to_retry(desk, failed)
+
+
+def refuses_to_retry(desk: Desk, earlier: Operation) -> None:
+    before = read(desk.dynamodb)
+    with pytest.raises(Conflict, match="was of an earlier tenant acme"):
+        desk.admin.retry(earlier.operation_id)
+    assert read(desk.dynamodb) == before
+
+
 def test_an_operation_whose_execution_was_never_started_is_started(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any) -> None:
         raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "StartExecution")

@@ -209,6 +209,11 @@ class Admin:
         operation = self._settled(self._operations.existing(operation_id))
         if operation.state is State.FAILED:
             record = self._free(operation.kind, self.tenant(operation.tenant_id))
+            if record.created_at > operation.started_at:
+                raise Conflict(
+                    f"operation {operation_id} was of an earlier tenant {operation.tenant_id}; "
+                    "expected one of the tenant that has this id now; begin a new one"
+                )
             operation = self._operations.begin_again(operation, record)
             self._workflow.start(operation)
         return Change(self._registry.get(operation.tenant_id), operation)
