@@ -112,16 +112,16 @@ def test_copier_alone_carries_it_when_it_is_trusted(release: NextRelease, projec
     moved = project / "src/saas_agent/tenancy/sessions.py"
     text = path.read_text("utf-8")
     path.write_text(text + "\n# Mine.\n", "utf-8")
-    (project / "docs/updates.md").write_text("# Mine.\n", "utf-8")
+    (project / "docs/tracing.md").write_text("# Mine.\n", "utf-8")
     commit_all(project, "Edit")
     git(release.folder, "mv", f"template/{SESSION}", f"template/src/saas_agent/tenancy/{moved.name}")
-    git(release.folder, "rm", "--quiet", "template/docs/updates.md", "template/docs/metering.md")
+    git(release.folder, "rm", "--quiet", "template/docs/tracing.md", "template/docs/metering.md")
     release.migration(
         f'''{RENAMED}
         [moved]
         "{SESSION}" = "src/saas_agent/tenancy/{moved.name}"
         [removed]
-        "docs/updates.md" = "nobody read it"
+        "docs/tracing.md" = "nobody read it"
         "docs/metering.md" = "nobody read it"
         '''
     )
@@ -137,7 +137,7 @@ def test_copier_alone_carries_it_when_it_is_trusted(release: NextRelease, projec
     # As a conflict that isn't one: Copier knows no file to compare with at the new path.
     assert not path.exists() and "\n# Mine.\n" in moved.read_text("utf-8")
     assert set(unmerged(project)) == {f"src/saas_agent/tenancy/{moved.name}"}
-    assert (project / "docs/updates.md").read_text("utf-8") == "# Mine.\n"
+    assert (project / "docs/tracing.md").read_text("utf-8") == "# Mine.\n"
     assert not (project / "docs/metering.md").exists()
 
 
@@ -308,7 +308,7 @@ def test_what_was_not_agreed_to_stops_the_next_update(release: NextRelease, rend
         done
     )
     commit_all(project, "Silo")
-    release.write("template/docs/updates.md", "10. Be kind.\n")
+    release.write("template/docs/tracing.md", "10. Be kind.\n")
     release.publish()
     with pytest.raises(ValueError, match="runtime of basic tenants is shared by tenancy.lock, and this update"):
         update(project)

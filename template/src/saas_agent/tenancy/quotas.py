@@ -10,7 +10,7 @@ A request in which a model call ended without telling its tokens (its reader clo
 gets nothing back, and is charged what its other calls told on top: nobody knows what that call cost, and whoever cuts
 each answer before its end must not use the model for nothing. A call that the service refused has cost nothing.
 
-Nobody waits for what is given back: that happens in a thread of its own once the answer has left.
+Nobody waits for what is given back: that happens in a thread of its own, a little after the answer.
 What a killed process never gave back, the next request that would be refused does. The ledger, in
 which a tenant can't write, is asked as well: it lags, but it knows.
 
@@ -53,7 +53,7 @@ LEDGER_SECONDS = 30.0
 
 _ATTEMPTS = 6
 _SETTLING = 4  # threads; a process has few requests at a time
-_ANSWER_SECONDS = 0.01  # for the answer to leave: what is given back would take its turn of the process
+_ANSWER_SECONDS = 0.01
 _SESSIONS = "SESSIONS"
 _LEASE, _SESSION = "lease_", "session_"
 
@@ -292,7 +292,7 @@ class Quotas:
 
 
 class _AfterTheAnswer(ThreadPoolExecutor):
-    """Begins a little later, since it would hold up what the caller waits for."""
+    """Begins a little later, when the answer has usually left: the work would hold it up."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         def later() -> Any:
