@@ -4,8 +4,8 @@ moto checks a condition and writes in two steps that threads can come between, c
 where others read it, and takes a copy of whole tables for every transaction. Here calls come one after the other, and a
 transaction keeps the items that it touches.
 
-Half of the time that moto took for an update went into taking its two expressions apart, twice each, and into asking at
-each part which kinds of parts there are to look for. Here both are done once an expression.
+moto takes the two expressions of an update apart twice each, and asks at each part which kinds of parts there are to
+look for: a third of an update's time. Here both are done once an expression.
 """
 
 import threading

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.attacks.attack import Arena, attack
 from local.stage import Actor, Answer
+from saas_agent.errors import INTERNAL, Refused
 from saas_agent.wiring import Doors
 
 _PROMPT = {"prompt": "what do I prefer?"}
@@ -44,25 +45,32 @@ def no_token(arena: Arena) -> object:
     return _invoke(arena, None)
 
 
+def _past_the_agent(arena: Arena, door: str, **changed: Any) -> Answer:
+    answer = _invoke(arena, arena.attacker.tokens.access, door=door, **changed)
+    if answer.status >= 400 and answer.status != 403:
+        # The door may take another form of request: only a denial shows that the runtime's own policy closes it.
+        raise Refused(INTERNAL, f"{door}: {answer.status} {answer.text[:100]}")
+    return answer
+
+
 @attack("Run a command where the agent runs", each_victim=False)
 def command(arena: Arena) -> object:
-    return _invoke(arena, arena.attacker.tokens.access, payload={"command": "true"}, door="commands")
+    return _past_the_agent(arena, "commands", payload={"command": "true"})
 
 
 @attack("Open a shell where the agent runs", each_victim=False, local=True)
 def shell(arena: Arena) -> object:
-    return _invoke(arena, arena.attacker.tokens.access, door="ws/shells")
+    return _past_the_agent(arena, "ws/shells")
 
 
 @attack("Open a stream past the agent's entry point", each_victim=False, local=True)
 def stream(arena: Arena) -> object:
-    return _invoke(arena, arena.attacker.tokens.access, door="ws")
+    return _past_the_agent(arena, "ws")
 
 
 @attack("End another user's session", local=True)
 def end_session(arena: Arena) -> object:
-    session_id = arena.victim.new_session_id()
-    return _invoke(arena, arena.attacker.tokens.access, payload={}, session_id=session_id, door="stopruntimesession")
+    return _past_the_agent(arena, "stopruntimesession", payload={}, session_id=arena.victim.new_session_id())
 
 
 @attack("Ask with a token whose tenant was changed")

@@ -67,6 +67,19 @@ def test_a_runtime_without_its_own_policy_is_noticed(
     assert verdicts["request.command"] is verdicts["request.shell"] is Verdict.LEAKED
 
 
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(200, Verdict.LEAKED), (403, Verdict.DENIED), (400, Verdict.UNPROVEN), (404, Verdict.UNPROVEN)],
+)
+def test_only_a_denial_shows_on_aws_that_nobody_gets_into_a_runtime(
+    stage: Stage, acme: Actor, acme2: Actor, monkeypatch: pytest.MonkeyPatch, status: int, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(Stage, "invoke", lambda *_, **__: Answer(status, "", 0.0))
+    [command] = [attack for attack in all_attacks() if attack.id == "request.command"]
+    came_back, refused = attempt(command, Arena(stage, acme, acme2, None))
+    assert judge_answer(command.kind, came_back, refused, []).verdict is verdict
+
+
 def test_there_are_attacks_on_every_component(stage: Stage) -> None:
     areas = {attack.area for attack in all_attacks()}
     placement = load_placement()

@@ -883,7 +883,7 @@ def _resource(name: str, resource: Mapping[str, Any]) -> Iterator[str]:
     elif kind == _RUNTIME_POLICY and text(properties.get("ResourceArn")) == "Runtime.AgentRuntimeArn":
         statements = json.loads(properties["Policy"]["Fn::Sub"])["Statement"]
         found = tuple({**_unnamed(statement), "Action": as_list(statement["Action"])} for statement in statements)
-        if found != RUNTIME_POLICY:
+        if found != RUNTIME_POLICY or "Condition" in resource:
             yield f"{name}: not the policy that lets everybody ask the agent, and nothing else; see {_HERE}"
         return
     elif kind == "AWS::Lambda::Url" or (kind.startswith("AWS::IAM::") and kind != "AWS::IAM::OIDCProvider"):
@@ -1172,6 +1172,8 @@ def _weaker(template: Template) -> Iterator[tuple[str, Template]]:
         if kind == _RUNTIME_POLICY:
             kept = {other: found for other, found in template["Resources"].items() if other != name}
             yield f"{name}: gone", {**template, "Resources": kept}
+            only = {**kept, name: {**resource, "Condition": "HasTracing"}}
+            yield f"{name}: on some stages", {**template, "Resources": only}
             yield from _weaker_runtime_policy(template, name)
         if resource["Type"] == "AWS::IAM::ManagedPolicy":
             path = "PolicyDocument.Statement.0.Action"
