@@ -25,12 +25,15 @@ from botocore.exceptions import (
 from infra.models import model_resources
 from infra.package import Package, PackageError, Packages, build
 from infra.progress import Progress, progress_on
-from infra.stacks import Change, StackError, bring, one_line, standing_parameter
+from infra.stacks import Change, StackError, bring, one_line, standing_output, standing_parameter
 from saas_agent import configuration
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.identity import open_identity
+from saas_agent.control_plane.registry import Registry, require_in_place
+from saas_agent.control_plane.states import Status
 from saas_agent.errors import ConfigurationError
 from saas_agent.metering.subscription import set_up_log_group
+from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 
 _FOLDER = Path(__file__).resolve().parent
@@ -75,6 +78,8 @@ def deploy(
     with _in_one_line(region):
         caller = session.client("sts", region_name=region).get_caller_identity()
         cloudformation = session.client("cloudformation", region_name=region)
+        if registry := standing_output(cloudformation, _platform_stack(service, stage), "RegistryTable"):
+            _require_tenants_in_place(Registry(session.client("dynamodb", region_name=region), registry))
         tags = {"service": service, "stage": stage}
         names = {"Service": service, "Stage": stage}
         artifacts = bring(
@@ -127,6 +132,13 @@ def deploy(
                 ledger=platform.outputs["LedgerFunctionArn"],
             )
         return platform.outputs
+
+
+def _require_tenants_in_place(registry: Registry) -> None:
+    placement = load_placement()
+    for record in registry.records():
+        if record.activated_at is not None and record.status is not Status.DELETED:
+            require_in_place(record, placement, record.tier)
 
 
 def _platform_stack(service: str, stage: str) -> str:

@@ -108,6 +108,12 @@ def standing_parameter(cloudformation: Any, name: str, parameter: str) -> str | 
     return _parameters(stack).get(parameter) if stack else None
 
 
+def standing_output(cloudformation: Any, name: str, output: str) -> str | None:
+    """What the stack puts out under this name, as `standing_parameter`."""
+    stack = _find(cloudformation, name)
+    return _outputs(stack).get(output) if stack else None
+
+
 def _source(template: str) -> dict[str, str]:
     return {"TemplateURL" if template.startswith("https://") else "TemplateBody": template}
 
@@ -185,6 +191,10 @@ def _parameter_values(
 
 def _parameters(stack: dict[str, Any]) -> dict[str, str]:
     return {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
+
+
+def _outputs(stack: dict[str, Any]) -> dict[str, str]:
+    return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
 
 
 @contextmanager
@@ -332,8 +342,7 @@ def _events(cloudformation: Any, stack_id: str) -> Iterator[Event]:
 
 def _deployed(cloudformation: Any, name: str) -> Deployed:
     stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
-    return Deployed(outputs, _parameters(stack))
+    return Deployed(_outputs(stack), _parameters(stack))
 
 
 def _pauses() -> Iterator[None]:

@@ -7,6 +7,7 @@ from typing import Any
 from strands import Agent
 from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent, HookProvider, HookRegistry
 from strands.models import BedrockModel
+from strands.tools.tool_provider import ToolProvider
 from strands.types.agent import Limits
 from strands.types.exceptions import MaxTokensReachedException
 
@@ -83,12 +84,14 @@ async def converse(
     guard = WhileServed(access.tenant.expires_at, require_served)
     session_manager = doors.memory.session_manager(session_id)
     agent: Agent | None = None
+    tools: list[Any] = []
     try:
         with seen_when_denied("conversation", access.tenant):
+            tools = caller_tools(doors)
             agent = Agent(
                 agent_id=AGENT_ID,
                 model=_model(tier, access, settings),
-                tools=caller_tools(doors),
+                tools=tools,
                 system_prompt=SYSTEM_PROMPT + _user_context(doors.memory.recall(prompt)),
                 session_manager=session_manager,
                 hooks=[UsageHooks(usage, tier.model), guard],
@@ -126,7 +129,13 @@ async def converse(
     finally:
         if agent is not None:
             agent.cleanup()
-        session_manager.close()
+        else:
+            # Strands connects some tools before it restores the conversation, and forgets them where that fails.
+            for provider in tools:
+                if isinstance(provider, ToolProvider):
+                    provider.remove_consumer(None)
+        with seen_when_denied("conversation", access.tenant):
+            session_manager.close()
 
 
 def _model(tier: Tier, access: TenantAccess, settings: Settings) -> BedrockModel:

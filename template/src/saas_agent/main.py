@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -38,11 +40,15 @@ logger = logging.getLogger(__name__)
 
 # What these libraries log quotes prompts, tools' input, callers' headers and the text of exceptions. The last two would
 # make handlers of their own.
-_QUOTING = ("strands", "mcp", "bedrock_agentcore", "bedrock_agentcore.auth", "bedrock_agentcore.default_token_poller")
+_QUOTING = (
+    *("strands", "mcp", "opentelemetry", "asyncio"),
+    *("bedrock_agentcore", "bedrock_agentcore.auth", "bedrock_agentcore.default_token_poller"),
+)
 
 # The log of requests. It quotes callers as well, but for these lines, which hold numbers.
 _REQUESTS = "bedrock_agentcore.app"
 _NUMBERS = ("Invocation completed successfully (%.3fs)", "Invocation returned HTTP %d (%.3fs)")
+_SERVER = "uvicorn.error"
 
 
 def answer(platform: wiring.Platform, payload: object, context: RequestContext) -> Generator[Event, None, None]:
@@ -64,18 +70,18 @@ def answer(platform: wiring.Platform, payload: object, context: RequestContext) 
         usage.when_closed(platform.quotas.admit(place.access, standing.tier, session_id))
         doors = wiring.open_doors(replace(place, access=metered(place.access, usage)))
         yield {"type": "accepted", "session_id": session_id}
-        for event in _one_by_one(
-            converse(
-                prompt,
-                session_id=session_id,
-                tier=standing.tier,
-                doors=doors,
-                usage=usage,
-                settings=platform.settings,
-                require_served=lambda: platform.standings.of(access),
-            )
-        ):
-            yield {**event, "usage": _usage(usage)} if event["type"] == "done" else event
+        said = converse(
+            prompt,
+            session_id=session_id,
+            tier=standing.tier,
+            doors=doors,
+            usage=usage,
+            settings=platform.settings,
+            require_served=lambda: platform.standings.of(access),
+        )
+        with closing(_one_by_one(said)) as events:
+            for event in events:
+                yield {**event, "usage": _usage(usage)} if event["type"] == "done" else event
 
 
 def create_app(
@@ -117,7 +123,14 @@ def run() -> None:
         # Seen by an alarm: somebody has switched isolation off.
         write_stdout(start_refused(os.environ.get("SERVICE", "unknown"), os.environ.get("STAGE", "unknown")) + "\n")
         sys.exit(f"The agent does not start: {error}")
+    sys.unraisablehook = lambda caught: _log_uncaught(caught.exc_type)
+    threading.excepthook = lambda caught: _log_uncaught(caught.exc_type)
     app.run(port=int(os.environ.get("PORT", "8080")))
+
+
+def _log_uncaught(kind: type[BaseException]) -> None:
+    # Python's own hooks print the exception's words.
+    logger.error("failed kind=%s", kind.__name__)
 
 
 class _Stream(StreamingResponse):
@@ -132,7 +145,13 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             # In a thread: it runs a loop of its own, and waits until the model has said the rest.
-            await run_in_threadpool(self._events.close)
+            await run_in_threadpool(self._close)
+
+    def _close(self) -> None:
+        try:
+            self._events.close()
+        except Exception as error:
+            _reason(error)  # is logged; who would be told has gone
 
 
 class _WithoutQuotes(logging.Handler):
@@ -152,6 +171,12 @@ def _holds_numbers(record: logging.LogRecord) -> bool:
     return False
 
 
+def _quotes_no_exception(record: logging.LogRecord) -> bool:
+    if record.exc_info:
+        _WithoutQuotes().handle(record)
+    return not record.exc_info
+
+
 def _log_without_quotes() -> None:
     for name in _QUOTING:
         library = logging.getLogger(name)
@@ -159,6 +184,8 @@ def _log_without_quotes() -> None:
         library.setLevel(logging.WARNING)
     requests = logging.getLogger(_REQUESTS)
     requests.filters, requests.propagate = [_holds_numbers], False
+    # What the web server says of itself, but the exceptions that got to it. A filter outlives the server's own set-up.
+    logging.getLogger(_SERVER).filters = [_quotes_no_exception]
 
 
 def _prompt(payload: object) -> str:
@@ -191,7 +218,7 @@ def _request_id() -> str:
     return BedrockAgentCoreContext.get_request_id() or ""
 
 
-def _one_by_one(events: AsyncIterator[Event]) -> Iterator[Event]:
+def _one_by_one(events: AsyncIterator[Event]) -> Generator[Event, None, None]:
     """Steps through asynchronous events in the request's own thread, so that no request waits for another's."""
     with asyncio.Runner() as runner:
 

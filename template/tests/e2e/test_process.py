@@ -3,9 +3,13 @@
 import json
 import logging
 import secrets
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from local.cloud import LocalCloud
 from local.stage import SESSION_HEADER, Actor, Stage
 from saas_agent import main, wiring
 from saas_agent.errors import DENIED, ConfigurationError, Refused
+from saas_agent.memory import OwnActorSessionManager
 from saas_agent.settings import Settings
 from saas_agent.tenancy.tiers import load_tiers
 from saas_agent.tenancy.token import ID_TOKEN_HEADER, VerifiedToken
@@ -257,6 +262,90 @@ def test_what_a_callers_baggage_says_is_not_logged(
     assert "library=bedrock_agentcore.config_bundle.baggage" in logged
     assert "library=bedrock_agentcore.app" in logged
     assert "Invocation completed successfully" in logged
+
+
+def test_a_stream_that_is_cut_and_fails_as_it_ends_quotes_nothing(
+    stage: Stage,
+    cloud: LocalCloud,
+    acme: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    words, ended = secrets.token_hex(16), threading.Event()
+
+    def fail(self: OwnActorSessionManager) -> None:
+        ended.set()
+        raise ValueError(words)
+
+    monkeypatch.setattr(OwnActorSessionManager, "close", fail)
+    unraised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraised.append)
+    answer = urllib3.PoolManager().request(
+        "POST",
+        stage.home(acme.name).invocations,
+        json={"prompt": "hello " * 300, "stream": True},
+        headers={
+            "Authorization": f"Bearer {acme.tokens.access}",
+            SESSION_HEADER: acme.new_session_id(),
+            ID_TOKEN_HEADER: acme.tokens.id,
+        },
+        preload_content=False,
+    )
+    assert answer.read(10)
+    answer.close()
+    assert ended.wait(30)
+    for _ in range(100):
+        if "failed kind=ValueError" in (logged := _logged(cloud, stage)):
+            break
+        time.sleep(0.1)
+    assert "failed kind=ValueError" in logged
+    _require_none_of([words], capfd.readouterr().err, logged)
+    # Python prints what is raised as a generator is collected.
+    assert not unraised
+
+
+def test_what_nobody_catches_is_printed_without_its_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = secrets.token_hex(16)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(Settings, "from_environ", lambda _: None)
+    monkeypatch.setattr(main, "create_app", lambda *_, **__: SimpleNamespace(run=lambda port: None))
+    main.run()
+
+    def fail() -> None:
+        raise ValueError(words)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    error = ValueError(words)
+    caught: Any = SimpleNamespace(exc_type=ValueError, exc_value=error, exc_traceback=None, err_msg=None, object=1)
+    sys.unraisablehook(caught)
+    assert [record.getMessage() for record in caplog.records] == ["failed kind=ValueError"] * 2
+    _require_none_of([words], capfd.readouterr().err, caplog.text)
+
+
+def test_what_gets_to_the_web_server_is_logged_without_its_words(stage: Stage, acme: Actor) -> None:
+    assert stage.ask(acme, "hello").status == 200
+    server, seen = logging.getLogger("uvicorn.error"), list[str]()
+
+    class Console(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    handler = Console()
+    server.addHandler(handler)
+    try:
+        try:
+            raise ValueError
+        except ValueError:
+            server.error("Exception in ASGI application", exc_info=True)
+        server.error("is seen")
+    finally:
+        server.removeHandler(handler)
+    assert seen == ["is seen"]
 
 
 def test_the_details_of_a_refusal_are_not_in_its_text() -> None:

@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import pytest
 import urllib3
 
-from infra.deploy import PLATFORM
+from infra.deploy import PLATFORM, DeployError
 from local.cloud import STAGE, LocalCloud
 from local.functions import FunctionError, Functions
 from local.managed_login import SignInRefused
@@ -537,6 +537,47 @@ def test_an_upgrade_brings_a_tenants_own_stack_to_the_template_that_was_deployed
         s3.put_object(**where, Body=deployed)
     stage.tenants.upgrade(first)
     assert stage.tenants.show(first).resources == before
+
+
+def test_a_tenant_whose_components_were_moved_is_neither_upgraded_nor_exported_nor_deleted(
+    stage: Stage, cloud: LocalCloud, stores: Stores, faults: Faults
+) -> None:
+    """Nothing moves data: it would be deleted with the stack, or looked for where it isn't and left behind."""
+    tenant_id = next(names)
+    plant(stage, [stage.onboard(tenant_id, TIER)])
+    key = {"pk": {"S": f"TENANT#{tenant_id}"}, "sk": {"S": "TENANT"}}
+    table, dynamodb = stage.outputs["RegistryTable"], stage.session.client("dynamodb")
+    begun = None
+    if OWN:
+        # It is decided again when the stack is brought there: between the two, it may have been deployed anew.
+        faults.broken = {"EnsureStack": "before"}
+        begun = failed_operation(stage, "EnsureStack", lambda: stage.tenants.upgrade(tenant_id))
+        faults.broken = {}
+    item = dynamodb.get_item(TableName=table, Key=key)["Item"]
+    placed = item["placement"]["M"]
+
+    def data() -> set[Entry]:
+        # Its users are signed out, and let in no more, before anything is looked for.
+        return {entry for entry in stores.of(tenant_id) if entry.store not in ("RegistryTable", "users", "let in")}
+
+    before = data()
+    other = {"dedicated": "shared", "shared": "dedicated"}[PLACEMENT.column(TIER, "memory")]
+    for provisioned in ({"memory": {"S": other}}, {"archive": {"S": "dedicated"}}):
+        dynamodb.put_item(TableName=table, Item={**item, "placement": {"M": {**placed, **provisioned}}})
+        with pytest.raises(DeployError, match=f"tenant {tenant_id}.* would move from"):
+            cloud.deploy()
+        if begun is not None:
+            with pytest.raises(ControlPlaneError, match=f"^tenant {tenant_id}.* would move from"):
+                stage.tenants.upgrade(tenant_id)
+            with pytest.raises(ControlPlaneError, match="failed at EnsureStack: .* would move from"):
+                stage.tenants.retry(begun.operation_id)
+        with pytest.raises(ControlPlaneError, match="failed at Export: .* would move from"):
+            stage.tenants.export(tenant_id)
+        for export, step in ((True, "Export"), (False, "DeleteData")):
+            with pytest.raises(ControlPlaneError, match=f"failed at {step}: .* would move from"):
+                stage.tenants.offboard(tenant_id, export=export)
+        assert data() == before
+        dynamodb.put_item(TableName=table, Item=item)
 
 
 def test_an_export_that_fails_moves_nothing_and_can_be_repeated(stage: Stage, stores: Stores, faults: Faults) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent
+from strands.tools.tool_provider import ToolProvider
 
 from saas_agent import conversation, toolbox
 from saas_agent.agent.prompt import SYSTEM_PROMPT
@@ -65,10 +66,11 @@ def run(
     stop_reason: str = "end_turn",
     outages: Sequence[Outage] = (),
     usage: Any = None,
+    tools: Sequence[Any] = (),
 ) -> list[conversation.Event]:
     """Runs a conversation of a basic tenant's user, with a session that is kept apart."""
     monkeypatch.setattr(conversation, "Agent", Agent)
-    monkeypatch.setattr(conversation, "caller_tools", lambda _: [])
+    monkeypatch.setattr(conversation, "caller_tools", lambda _: list(tools))
     monkeypatch.setattr(conversation, "tool_outages", lambda _: list(outages))
     monkeypatch.setattr(Agent, "stop_reason", stop_reason)
     memory = SimpleNamespace(
@@ -163,6 +165,29 @@ def test_what_the_tools_opened_is_closed_however_the_run_ends(
         with pytest.raises(Refused):
             run(monkeypatch, load_tiers()["basic"], stop_reason=stop_reason)
     assert Agent.last.cleaned_up
+
+
+def test_what_the_tools_opened_is_closed_where_no_conversation_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
+
+    class Tools(ToolProvider):
+        async def load_tools(self, **_: Any) -> Any:
+            return []
+
+        def add_consumer(self, consumer_id: Any, **_: Any) -> None:
+            pass
+
+        def remove_consumer(self, consumer_id: Any, **_: Any) -> None:
+            closed.append(self)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("not restored")
+
+    provider = Tools()
+    monkeypatch.setattr(Agent, "__init__", fail)
+    with pytest.raises(RuntimeError, match="not restored"):
+        run(monkeypatch, load_tiers()["basic"], tools=[provider, object()])
+    assert closed == [provider]
 
 
 def test_token_and_standing_are_looked_at_before_every_model_call_and_every_tool_call() -> None:

@@ -284,6 +284,17 @@ class TestInterceptor:
             "Authorization": TOKEN,
         }
 
+    def test_every_call_is_logged_for_its_tenant(
+        self, callers: type[Callers], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(callers, "tier", "premium")
+        for name in (SHOW, ABOVE):
+            intercept(call(name))
+        intercept({"jsonrpc": "2.0", "id": 0, "method": "tools/list"})
+        assert [record.getMessage() for record in caplog.records] == [
+            f"called tenant=acme tool={name}" for name in (SHOW, ABOVE)
+        ]
+
     @pytest.mark.parametrize("name", ["x-tenant-id", "X-Tenant-Id", "X-TENANT-ID", "x-TeNaNt-iD"])
     def test_whatever_the_client_says_of_the_tenant_is_overwritten(self, name: str) -> None:
         headers = intercept(call(), {"authorization": TOKEN, name: "globex"})["transformedGatewayRequest"]["headers"]

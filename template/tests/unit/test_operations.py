@@ -17,9 +17,9 @@ from moto.dynamodb.models import DynamoDBBackend
 from saas_agent.control_plane.admin import Admin, Change, Progress, Request
 from saas_agent.control_plane.errors import Conflict, ControlPlaneError, NotFound, TokenReused
 from saas_agent.control_plane.operations import Operation, State
-from saas_agent.control_plane.registry import Registry, TenantRecord
+from saas_agent.control_plane.registry import Registry, TenantRecord, require_in_place
 from saas_agent.control_plane.states import COURSES, SERVED, Kind, Status, may_begin
-from saas_agent.tenancy.placement import Placement
+from saas_agent.tenancy.placement import LAYOUTS, Placement
 
 from .registry_tables import NOW, OPERATIONS, REGISTRY, begin_onboarding, onboard, operation, operations, read, tables
 
@@ -481,6 +481,56 @@ def test_a_tier_of_another_placement_is_refused_in_a_line(desk: Desk) -> None:
         desk.admin.set_tier("acme", request(), tier="premium")
     assert "\n" not in str(refused.value)
     assert read(desk.dynamodb) == record
+
+
+@pytest.mark.parametrize(
+    ("provisioned", "says"),
+    [
+        ({"memory": "shared"}, "memory would move from shared to dedicated"),
+        ({"s3": "dedicated"}, "s3 would move from dedicated to nowhere"),
+        # No stack deletes what tenants share, and what is new is made.
+        ({"s3": "shared"}, ""),
+        ({"memory": "dedicated"}, ""),
+    ],
+)
+def test_an_upgrade_that_would_part_a_tenant_from_its_data_is_refused(
+    desk: Desk, provisioned: dict[str, str], says: str
+) -> None:
+    desk.active(tier="premium")
+    placement = {"runtime": "shared", **provisioned}
+    desk.dynamodb.update_item(
+        TableName=REGISTRY,
+        Key={"pk": {"S": "TENANT#acme"}, "sk": {"S": "TENANT"}},
+        UpdateExpression="SET placement = :placement",
+        ExpressionAttributeValues={":placement": {"M": {name: {"S": column} for name, column in placement.items()}}},
+    )
+    before = read(desk.dynamodb)
+    if says:
+        with pytest.raises(Conflict, match=says):
+            desk.admin.upgrade("acme", request())
+        assert read(desk.dynamodb) == before
+    else:
+        assert desk.admin.upgrade("acme", request()).operation is not None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("own", [True, False])
+def test_users_are_not_parted_from_their_pool(desk: Desk, layout: str, own: bool) -> None:
+    record = dataclasses.replace(desk.active(), resources={"UserPoolId": "pool"} if own else {})
+    placement = dataclasses.replace(PLACEMENT, identity_layout=layout)
+    if own is placement.own_user_pools:
+        require_in_place(record, placement, "basic")
+    else:
+        with pytest.raises(Conflict, match="users would move"):
+            require_in_place(record, placement, "basic")
+
+
+def test_what_a_tenant_was_provisioned_with_is_kept_in_mind(desk: Desk) -> None:
+    desk.active(tier="premium")
+    upgrade = desk.admin.upgrade("acme", request()).operation
+    assert upgrade is not None
+    desk.operations.finish(upgrade.operation_id, None, {"s3": "dedicated"})
+    assert read(desk.dynamodb).placement == {**PLACEMENT.row("premium"), "s3": "dedicated"}
 
 
 @pytest.mark.parametrize(("first", "then"), list(product([True, False], [True, False])))

@@ -54,6 +54,22 @@ def test_a_tenant_is_served_where_it_was_provisioned(tier: str, provisioned: dic
 
 
 @pytest.mark.parametrize(
+    ("tier", "provisioned", "moved"),
+    [
+        ("basic", {"runtime": "shared", "memory": "shared"}, {}),
+        ("basic", {}, {}),
+        ("premium", {"memory": "shared"}, {"memory": "dedicated"}),
+        ("basic", {"memory": "dedicated", "s3": "dedicated"}, {"memory": "shared", "s3": None}),
+        ("none", {"memory": "shared"}, {"memory": None}),
+    ],
+)
+def test_what_is_no_more_where_it_was_provisioned_is_told(
+    tier: str, provisioned: dict[str, str], moved: dict[str, str | None]
+) -> None:
+    assert parse_placement(DOCUMENT).moved(tier, provisioned) == moved
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"placement": {"basic": {"runtime": "somewhere"}}},

@@ -378,6 +378,15 @@ def test_an_invocation_that_is_refused_before_its_tenant_is_known_is_recorded(me
     assert (refused.tier, refused.outcome) == ("unknown", "token_expired")
 
 
+@pytest.mark.parametrize("odd", ["two words", "é", "x" * 257, "a\nb"])
+def test_a_request_id_that_no_reader_takes_does_not_cost_the_record(meter: Meter, log: Log, odd: str) -> None:
+    with meter.invocation(request_id=odd, tenant_id="acme") as usage:
+        usage.model_started(MODEL)
+        usage.model_ended(Tokens(100, 20), "ok", 7)
+    assert [(record.request_id, record.tenant_id) for record in (*log.calls, log.invocation)] == [(None, "acme")] * 2
+    assert log.tokens == Tokens(100, 20)
+
+
 def test_who_it_is_for_is_filled_in_as_it_becomes_known(meter: Meter, log: Log) -> None:
     with meter.invocation(request_id="r1") as usage:
         usage.identify(tenant_id="acme", tier="premium")
@@ -458,7 +467,7 @@ class Scripted(Model):
         if "hangs" in turn:
             await asyncio.sleep(60)
         yield {"contentBlockStop": {}}
-        yield {"messageStop": {"stopReason": "tool_use" if "tool" in turn else "end_turn"}}
+        yield {"messageStop": {"stopReason": "tool_use" if "tool" in turn else turn.get("stop", "end_turn")}}
         metadata = {"usage": turn.get("usage", USAGE), "metrics": {"latencyMs": 7}}
         yield {"metadata": metadata}
 
@@ -555,6 +564,15 @@ def test_a_call_that_bedrock_turned_down_used_nothing(meter: Meter, log: Log) ->
         assert (call.outcome, call.tokens, call.cost.amount) == (outcome, Tokens(), Decimal(0))
         assert usage.totals.untold == 0
         assert log.invocation.outcome == "error"
+
+
+def test_a_prompt_that_the_guardrail_blocks_costs_nothing_and_what_it_stops_later_does(meter: Meter, log: Log) -> None:
+    nothing = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+    for told, tokens in ((nothing, Tokens()), (USAGE, Tokens(100, 20))):
+        log.writes.clear()
+        with invocation(meter) as usage:
+            agent(usage, {"text": "I can't say.", "stop": "guardrail_intervened", "usage": told})("hello")
+        assert (log.calls[0].outcome, log.calls[0].tokens, usage.totals.untold) == ("ok", tokens, 0)
 
 
 def test_a_call_that_broke_off_in_its_stream_has_no_known_cost(meter: Meter, log: Log) -> None:

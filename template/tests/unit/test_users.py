@@ -67,7 +67,7 @@ def office(session: OnceSession) -> Office:
     return Office(session)
 
 
-def test_an_administrator_invites_lists_and_removes(office: Office) -> None:
+def test_an_administrator_invites_lists_and_removes(office: Office, caplog: pytest.LogCaptureFixture) -> None:
     status, made = office.call("POST", body={"email": " Bob@Acme.example "})
     assert status == 200
     assert (made["email"], made["administrator"]) == ("bob@acme.example", False)
@@ -83,6 +83,11 @@ def test_an_administrator_invites_lists_and_removes(office: Office) -> None:
     assert office.call("DELETE", made["id"]) == (200, {"removed": made["id"]})
     assert office.pool.users.find("bob@acme.example") is None
     assert [user.username for user in office.forgotten] == [made["id"]]
+    # Who did it is looked up in the log.
+    assert [record.getMessage().split(" by=")[0] for record in caplog.records] == [
+        "invited tenant=acme",
+        "removed tenant=acme",
+    ]
 
 
 def test_an_administrator_makes_others(office: Office) -> None:
@@ -131,6 +136,7 @@ def test_who_is_invited_is_told_by_mail(office: Office, monkeypatch: pytest.Monk
         {"administrator": True},
         {"email": "b" * 130 + "@acme.example"},
         json.dumps({"email": "bob@acme.example"}) + " " * 3000,
+        "[" * 2000,
     ],
 )
 def test_an_invitation_names_an_address_and_no_tenant(office: Office, body: object) -> None:

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from saas_agent.control_plane.errors import Conflict, ControlPlaneError, NotFound, TokenReused
 from saas_agent.control_plane.operations import Operation, Operations, State, fingerprint, operation_id
-from saas_agent.control_plane.registry import Registry, TenantRecord, partition_key, texts
+from saas_agent.control_plane.registry import Registry, TenantRecord, partition_key, require_in_place, texts
 from saas_agent.control_plane.states import COURSES, Kind, Status, may_begin
 from saas_agent.control_plane.users import email_address
 from saas_agent.tenancy.placement import Placement
@@ -176,7 +176,7 @@ class Admin:
         record = self.tenant(tenant_id)
         if record.tier == tier and record.status is Status.ACTIVE:
             return Change(record, None)
-        self._require_same_placement(record, tier)
+        require_in_place(record, self._placement, tier)
         return self._begin(Kind.SET_TIER, tenant_id, request, {"tier": tier}, record, {"tier": tier})
 
     def upgrade(self, tenant_id: str, request: Request) -> Change:
@@ -186,6 +186,7 @@ class Admin:
         record = self.tenant(tenant_id)
         if not self._placement.stack_template(record.tier):
             return Change(record, None)
+        require_in_place(record, self._placement, record.tier)
         return self._begin(Kind.UPGRADE, tenant_id, request, {}, record, {"tier": record.tier})
 
     def suspend(self, tenant_id: str, request: Request) -> Change:
@@ -342,16 +343,6 @@ class Admin:
         if tier not in self._tiers:
             raise ControlPlaneError(
                 f"there is no tier {tier!r}; expected {', '.join(self._tiers)}; choose one of these"
-            )
-
-    def _require_same_placement(self, record: TenantRecord, tier: str) -> None:
-        now, then = self._placement.row(record.tier), self._placement.row(tier)
-        moved = [component for component in now if now[component] != then[component]]
-        if moved:
-            raise Conflict(
-                f"tenant {record.tenant_id} can't go from tier {record.tier} to {tier}: "
-                f"{', '.join(moved)} would move from {now[moved[0]]} to {then[moved[0]]}; "
-                "expected a tier of the same placement; a tenant's data is not moved"
             )
 
 

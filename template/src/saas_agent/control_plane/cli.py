@@ -183,8 +183,8 @@ def _require_typed(record: TenantRecord) -> None:
     if not sys.stdin.isatty():
         raise ControlPlaneError("nobody can be asked here; expected a terminal; pass --yes to offboard without asking")
     print(
-        f"This deletes everything of {record.tenant_id} ({record.name}, {record.tier}): its data, its memory and its "
-        "users. It can't be undone.",
+        f"This deletes everything of {record.tenant_id} ({record.name}, {record.tier}): its data, its memory, its "
+        "users and its earlier exports. It can't be undone.",
         file=sys.stderr,
     )
     if input(f"Type {record.tenant_id} to go on: ").strip() != record.tenant_id:

@@ -156,11 +156,17 @@ class Operations:
         self._transact(operation.tenant_id, {"Update": update}, *self._taking(operation, before, None, now))
         return again
 
-    def finish(self, operation_id: str, resources: Mapping[str, str] | None = None) -> Outcome:
+    def finish(
+        self,
+        operation_id: str,
+        resources: Mapping[str, str] | None = None,
+        placement: Mapping[str, str] | None = None,
+    ) -> Outcome:
         """Ends the operation well, and its tenant's move with it.
 
         Args:
             resources: what the tenant has of its own from now on; as before where None.
+            placement: where the components are that it was provisioned with now. Where others are, it keeps in mind.
 
         Raises:
             Conflict: the operation no longer has the tenant.
@@ -169,7 +175,7 @@ class Operations:
         if operation.state is State.RUNNING:
             now = self._now()
             ended = self._ending(operation, State.SUCCEEDED, None, now)
-            self._transact(operation.tenant_id, *self._leaving(operation, resources, now), ended)
+            self._transact(operation.tenant_id, *self._leaving(operation, resources, placement, now), ended)
         return self._outcome(operation_id)
 
     def fail(self, operation_id: str, step: str, reason: str) -> Outcome:
@@ -220,7 +226,13 @@ class Operations:
             )
         ]
 
-    def _leaving(self, operation: Operation, resources: Mapping[str, str] | None, now: str) -> list[dict[str, Any]]:
+    def _leaving(
+        self,
+        operation: Operation,
+        resources: Mapping[str, str] | None,
+        placement: Mapping[str, str] | None,
+        now: str,
+    ) -> list[dict[str, Any]]:
         """The write that ends the tenant's move well."""
         course = COURSES[operation.kind]
         if course.done is None:
@@ -232,6 +244,9 @@ class Operations:
             sets["tier"] = {"S": operation.parameters["tier"]}
         if resources is not None:
             sets["resources"] = texts(resources)
+        if placement is not None:
+            record = self._registry.get(operation.tenant_id)
+            sets["placement"] = texts({**(record.placement if record else {}), **placement})
         return [
             self._update(
                 operation.tenant_id,

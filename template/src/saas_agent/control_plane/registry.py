@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from saas_agent.control_plane.errors import ControlPlaneError
+from saas_agent.control_plane.errors import Conflict, ControlPlaneError
 from saas_agent.control_plane.states import Kind, Status
+from saas_agent.tenancy.placement import Placement
 from saas_agent.tenancy.tenant import TENANT_ID_RULE, valid_tenant_id
 
 SORT_KEY = "TENANT"
@@ -94,6 +95,30 @@ class Registry:
             more, after = self.page(1000, after)
             found += more
         yield from sorted(found, key=lambda record: record.tenant_id)
+
+
+def require_in_place(record: TenantRecord, placement: Placement, tier: str, *, everything: bool = False) -> None:
+    """Conflict where this tier, as it is placed now, would part the tenant from what it has: nothing moves data.
+
+    everything: also where a component that tenants shared is nowhere now. No stack deletes what it holds, and nothing
+    finds that.
+    """
+    row = placement.table.get(record.tier, {})
+    there: dict[str, str] = {**row, **record.placement}
+    moved: dict[str, str | None] = {
+        component: column
+        for component, column in placement.moved(tier, there).items()
+        if everything or column is not None or there[component] == "dedicated"
+    }
+    there["users"] = "dedicated" if "UserPoolId" in record.resources else "shared"
+    if placement.own_user_pools != (there["users"] == "dedicated"):
+        moved["users"] = "dedicated" if placement.own_user_pools else "shared"
+    if moved:
+        moves = (f"{name} would move from {there[name]} to {column or 'nowhere'}" for name, column in moved.items())
+        raise Conflict(
+            f"tenant {record.tenant_id}, tier {tier}: {', '.join(moves)}; "
+            "expected all of it where the tenant's data is, which nothing moves; see Other answers in docs/updates.md"
+        )
 
 
 def texts(values: Mapping[str, str]) -> dict[str, Any]:

@@ -42,6 +42,8 @@ _CALL = frozenset({"name", "arguments", "_meta"})
 _PASSED = (TENANT_HEADER, TIER_HEADER, ID_TOKEN_HEADER)
 
 logger = logging.getLogger(__name__)
+# Lambda's own level is WARNING.
+logger.setLevel(logging.INFO)
 
 
 def create(
@@ -64,8 +66,10 @@ def create(
             _require_single(body)
             tier = _tier(callers, headers)
             if body["method"] == "tools/call":
-                tool = entitled(_offered(), body["params"].get("name"), tier)
-                own_arguments(tool, body["params"].get("arguments", {}))
+                name = body["params"].get("name")
+                own_arguments(entitled(_offered(), name, tier), body["params"].get("arguments", {}))
+                # All that is told of a call that comes without the agent.
+                logger.info("called tenant=%s tool=%s", callers.of(headers).access.tenant.tenant_id, name)
             return _passed(body, _outgoing(callers, headers))
         except Refused as refused:
             logger.warning("refused code=%s detail=%s", refused.reason.code, refused.detail)

@@ -11,6 +11,7 @@ import boto3
 from saas_agent.control_plane.operations import Operations, Outcome
 from saas_agent.control_plane.steps import Handler, Task, handle_steps
 from saas_agent.settings import required
+from saas_agent.tenancy.placement import load_placement
 
 
 def create(environ: Mapping[str, str], session: boto3.Session) -> Handler:
@@ -18,9 +19,12 @@ def create(environ: Mapping[str, str], session: boto3.Session) -> Handler:
     operations = Operations(
         session.client("dynamodb"), required(environ, "REGISTRY_TABLE"), required(environ, "OPERATIONS_TABLE")
     )
+    placement = load_placement()
 
     def finish(task: Task) -> dict[str, Any]:
-        return _told(operations.finish(task.operation_id, task.state["work"].get("outputs")))
+        # Of the operations that provision, each knows the tier.
+        row = placement.row(task.parameters["tier"]) if "tier" in task.parameters else None
+        return _told(operations.finish(task.operation_id, task.state["work"].get("outputs"), row))
 
     def fail(task: Task) -> dict[str, Any]:
         # The workflow notes what failed under the name of the step that did.

@@ -44,6 +44,8 @@ _LOOK_SECONDS = 5.0  # and after so long there is an answer, even if fewer were 
 _LONGEST_BODY = 2048
 
 logger = logging.getLogger(__name__)
+# Lambda's own level is WARNING.
+logger.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _invitation(body: object) -> tuple[str, bool]:
         raise Refused(MALFORMED, "there is no body, or it is too long")
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused(MALFORMED, "the body is no JSON") from None
     # A field that means nothing here may mean something to whoever sent it, such as another tenant.
     if not isinstance(document, dict) or not {"email"} <= document.keys() <= {"email", "administrator"}:

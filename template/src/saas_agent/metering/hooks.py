@@ -81,11 +81,13 @@ class UsageHooks(HookProvider):
             outcome = THROTTLED if isinstance(event.exception, ModelThrottledException) else ERROR
             self._usage.model_ended(Tokens() if _never_ran(event.exception) else None, outcome)
             return
-        metadata = event.stop_response.message.get("metadata", {})
-        cancelled = event.stop_response.stop_reason == "cancelled"
+        metadata, reason = event.stop_response.message.get("metadata", {}), event.stop_response.stop_reason
+        tokens = _tokens(metadata.get("usage", {}))
+        if tokens is None and reason == "guardrail_intervened":
+            tokens = Tokens()  # told by a call that was not cut: a prompt that is blocked never gets to the model
         self._usage.model_ended(
-            _tokens(metadata.get("usage", {})),
-            CANCELLED if cancelled else OK,
+            tokens,
+            CANCELLED if reason == "cancelled" else OK,
             int(metadata.get("metrics", {}).get("latencyMs", 0)),
         )
 

@@ -340,6 +340,11 @@ def _time(document: dict[str, Any]) -> datetime:
     return at.astimezone(UTC)
 
 
+def known_id(text: str) -> str | None:
+    """An id as a record may hold it; None for what no reader would take, so that the rest of the record counts."""
+    return text if _ID.fullmatch(text) else None
+
+
 def _text(document: dict[str, Any], key: str, pattern: re.Pattern[str]) -> str:
     value = document[key]
     if not isinstance(value, str) or not pattern.fullmatch(value):

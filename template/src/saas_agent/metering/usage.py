@@ -15,7 +15,7 @@ from typing import Any
 
 from saas_agent.errors import Refused
 from saas_agent.metering.rates import FREE, RUNTIME, UNPRICED, Cost, RateCard, Tokens
-from saas_agent.metering.record import CANCELLED, ERROR, OK, Invocation, Operation, OperationKind, Record
+from saas_agent.metering.record import CANCELLED, ERROR, OK, Invocation, Operation, OperationKind, Record, known_id
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Usage:
 
     def __init__(self, meter: Meter, request_id: str | None, feature: str) -> None:
         self._meter = meter
-        self._request_id = request_id or None
+        self._request_id = known_id(request_id or "")
         self._feature = feature
         self._tier = UNKNOWN_TIER
         self._tenant_id: str | None = None

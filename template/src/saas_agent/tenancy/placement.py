@@ -76,6 +76,11 @@ class Placement:
         """Whether what was provisioned for a tenant is where this table has it; what isn't recorded was shared."""
         return all(provisioned.get(component, "shared") == column for component, column in self.row(tier).items())
 
+    def moved(self, tier: str, provisioned: Mapping[str, str]) -> dict[str, Column | None]:
+        """What was provisioned for a tenant and is elsewhere in this table: component -> where; None for nowhere."""
+        row = self.table.get(tier, {})
+        return {name: row.get(name) for name, column in provisioned.items() if row.get(name) != column}
+
 
 @dataclass(frozen=True)
 class Place:
