@@ -461,7 +461,7 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "logs:PutRetentionPolicy logs:TagResource logs:UntagResource on "
             "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Service}-${Stage}-tenant-*",
             "Allow logs:DescribeLogGroups on arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*",
-            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",
+            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/functions/*",
             "Allow bedrock-agentcore:CreateMemory bedrock-agentcore:DeleteMemory bedrock-agentcore:GetMemory "
             "bedrock-agentcore:ListTagsForResource bedrock-agentcore:TagResource "
             "bedrock-agentcore:UntagResource bedrock-agentcore:UpdateMemory on "
@@ -485,7 +485,7 @@ GRANTS: Mapping[str, frozenset[str]] = {
             _KEEP_BUCKETS + _OWN_BUCKETS,
             _KEEP_BUCKETS + _OWN_DOCUMENTS,
             f"{_KEEP_BUCKETS}{_OWN_BUCKETS} {_OWN_DOCUMENTS}",
-            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey}",
+            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/runtime/*",
             # Where tenants have pools of their own: pools of this stage's tenants, and what makes their tokens.
             "Allow cognito-idp:CreateUserPool cognito-idp:TagResource on * if Null aws:RequestTag/TenantId false "
             "if StringEquals aws:RequestTag/service Service if StringEquals aws:RequestTag/stage Stage",
@@ -504,8 +504,8 @@ GRANTS: Mapping[str, frozenset[str]] = {
             "Allow logs:CreateLogGroup logs:DeleteLogGroup logs:DeleteRetentionPolicy logs:ListTagsForResource "
             "logs:PutRetentionPolicy logs:TagResource logs:UntagResource on arn:${AWS::Partition}:logs:${AWS::Region}:"
             "${AWS::AccountId}:log-group:/aws/lambda/${Service}-${Stage}-pre-token-*",
-            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${RuntimeKey} "
-            "arn:${AWS::Partition}:s3:::${ArtifactsBucket}/${FunctionsKey}",
+            "Allow s3:GetObject on arn:${AWS::Partition}:s3:::${ArtifactsBucket}/runtime/* "
+            "arn:${AWS::Partition}:s3:::${ArtifactsBucket}/functions/*",
             "Allow bedrock-agentcore:CreateWorkloadIdentity bedrock-agentcore:DeleteWorkloadIdentity "
             "bedrock-agentcore:GetWorkloadIdentity bedrock-agentcore:ListTagsForResource "
             "bedrock-agentcore:TagResource bedrock-agentcore:UntagResource bedrock-agentcore:UpdateWorkloadIdentity "
