@@ -118,6 +118,12 @@ def deploy(
             confirm=confirm,
             progress=progress,
         )
+        for name, value in (settings or {}).items():
+            if name != "Tracing" and platform.parameters.get(name) != value:
+                raise DeployError(
+                    f"{name} is still {platform.parameters.get(name)!r}: CloudFormation saw no change in it; expected "
+                    f"{value!r}; deploy it together with another change"
+                )
         for path in _TENANT_TEMPLATES:
             text = stamped(path.read_text(encoding="utf-8"), platform.outputs)
             s3.put_object(Bucket=bucket, Key=f"templates/{path.name}", Body=text.encode())

@@ -6,6 +6,7 @@ changes. Here a stack fails as on AWS: refused before anything happens where the
 rolled back where a resource can't be made.
 """
 
+import json
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -146,8 +147,15 @@ class Formation:
         parameters = resolve_parameters(template, given, self._stored_parameter)
         tags = params.get("Tags", stack.tags)
         changes = self._changes(stack, template, parameters, tags)
+        # Outputs count as well, by what they say and by the parameters that they tell.
+        told = {part: template.get(part) for part in ("Outputs", "Conditions")}
+        others = {name for name in parameters if parameters[name] != stack.parameters.get(name)}
         changed = bool(
-            changes or creates or template.get("Outputs") != stack.template.get("Outputs") or tags != stack.tags
+            changes
+            or creates
+            or told["Outputs"] != stack.template.get("Outputs")
+            or any(json.dumps(name) in json.dumps(told) for name in others)
+            or tags != stack.tags
         )
         name = params.get("ChangeSetName", "direct")
         return _ChangeSet(

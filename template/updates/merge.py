@@ -65,6 +65,8 @@ def git(folder: Path, *arguments: str, stdin: str | None = None, environ: Mappin
         check=False,
     )
     if done.returncode != 0:
+        if "not a git repository" in done.stderr:
+            raise UpdateError(f"{folder} is in no git repository; expected one, with the template's files committed")
         complaint = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()
         raise UpdateError(f"git {arguments[0]} failed: {' '.join(line.strip() for line in complaint[:3])}")
     return done.stdout

@@ -39,6 +39,7 @@ Parameters:
   Tracing: {Type: String, AllowedValues: [none, adot]}
   LogRetentionDays: {Type: Number, Default: 30}
   BucketName: {Type: String, Default: "a-good-name"}
+  Unused: {Type: String, Default: before}
 Resources:
   Logs:
     Type: AWS::Logs::LogGroup
@@ -241,6 +242,20 @@ def test_a_setting_stays_until_it_is_set_again(cloud: Cloud) -> None:
     cloud.deploy()
     groups = cloud.gate.operator("logs").describe_log_groups()["logGroups"]
     assert {group["retentionInDays"] for group in groups} == {7}
+
+
+def test_what_only_an_output_tells_is_a_change_too(cloud: Cloud) -> None:
+    cloud.deploy()
+    newer = Packages(Package("runtime", b"newer", 5), PACKAGES.functions)
+    assert cloud.deploy(packages=newer) == {"Key": newer.runtime.key}
+
+
+def test_a_setting_in_which_cloudformation_sees_no_change_is_not_passed_over(cloud: Cloud) -> None:
+    cloud.deploy()
+    with pytest.raises(DeployError, match="Unused is still 'before'"):
+        cloud.deploy(settings={"Unused": "after"})
+    cloud.deploy(settings={"Unused": "after", "LogRetentionDays": "7"})
+    cloud.deploy(settings={"Unused": "after"})
 
 
 def test_tracing_is_what_the_code_was_packaged_for(cloud: Cloud) -> None:

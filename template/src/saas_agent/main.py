@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 # What these libraries log quotes prompts, tools' input, callers' headers and the text of exceptions. The last two would
 # make handlers of their own.
 _QUOTING = (
-    *("strands", "mcp", "opentelemetry", "asyncio"),
+    *("strands", "mcp", "client", "opentelemetry", "asyncio"),  # "client" is MCP's, too
     *("bedrock_agentcore", "bedrock_agentcore.auth", "bedrock_agentcore.default_token_poller"),
 )
 

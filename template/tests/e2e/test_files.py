@@ -9,6 +9,7 @@ from local.stage import Actor, Stage
 from saas_agent.errors import Refused
 from saas_agent.storage.files import Files
 from saas_agent.tenancy.access import TenantAccess
+from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tenant import TenantContext
 
 
@@ -74,3 +75,18 @@ def test_a_door_of_another_tenant_over_own_credentials_is_refused(stage: Stage, 
         with pytest.raises(Refused) as caught:
             call()
         assert caught.value.reason.code == "denied"
+
+
+def test_a_tenant_that_leaves_leaves_no_name_of_a_deleted_file_either(stage: Stage) -> None:
+    actor = stage.onboard("eraser", load_placement().tiers[0])
+    files, bucket = stage.doors(actor).files, stage.home(actor.name).resource("s3")
+    files.put("secret-name.txt", b"hello")
+    files.delete("secret-name.txt")
+    s3 = stage.session.client("s3")
+    assert s3.list_object_versions(Bucket=bucket, Prefix="tenants/eraser/")["DeleteMarkers"]
+    stage.tenants.offboard(actor.name)
+    try:
+        left = s3.list_object_versions(Bucket=bucket, Prefix="tenants/eraser/")
+    except s3.exceptions.NoSuchBucket:
+        return  # it was the tenant's own
+    assert not left.get("Versions") and not left.get("DeleteMarkers")

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from infra.deploy import PLATFORM
 from local.attacks.attack import Arena, all_attacks
 from local.attacks.judgement import Verdict, judge, text_of
 from local.cloud import LocalCloud
 from local.proof import plant
 from local.stage import Actor, Stage
+from local.template import parse
 from saas_agent import configuration, wiring
 from saas_agent.control_plane import cli
 from saas_agent.control_plane.connection import Connection
@@ -26,7 +28,7 @@ from saas_agent.metering.record import Operation, read
 from saas_agent.metering.usage import Meter
 from saas_agent.storage.knowledge import INDEXED, KnowledgeBase, Library, Passage
 from saas_agent.tenancy.access import TenantAccess
-from saas_agent.tenancy.placement import Place
+from saas_agent.tenancy.placement import Place, load_placement
 from saas_agent.tenancy.tenant import TenantContext
 
 
@@ -301,6 +303,11 @@ def test_a_foreign_passage_is_an_error_that_is_seen(
     assert caught.value.reason.code == "internal"
     seen = [record.getMessage() for record in caplog.records]
     assert [line for line in seen if line.startswith("foreign_passage tenant=acme ")]
+    # Where tenants share one, an alarm rings at that word.
+    if load_placement().column(tenants[0].tenant.tier, "knowledge_base") == "shared":
+        assert parse(PLATFORM.read_text("utf-8"))["Resources"]["ForeignPassages"]["Properties"]["FilterPattern"] == (
+            "foreign_passage"
+        )
     assert not [line for line in seen if tenants[2].canary in line]
     # The agent fails to look it up, and doesn't answer from it.
     answer = stage.ask(tenants[0], f"search our documents: {mislabelled}")

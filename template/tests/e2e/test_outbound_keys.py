@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,9 @@ from local.cloud import STAGE, LocalCloud
 from local.proof import tiers_to_prove
 from local.stage import Actor, Stage
 from saas_agent.control_plane import cli
+from saas_agent.control_plane.client import AdminClient
 from saas_agent.control_plane.connection import Connection
+from saas_agent.control_plane.states import Status
 from saas_agent.control_plane.third_party_keys import ThirdPartyKeys
 from saas_agent.errors import Refused
 from saas_agent.metering.record import looks_like_usage, read
@@ -227,3 +230,16 @@ def test_a_tenant_that_there_is_not_is_not_connected(run: Callable[..., tuple[in
     status, _, error = run("connect", "nobody-at-all", typed="key\n")
     assert status == 1
     assert "nobody-at-all" in error
+
+
+@pytest.mark.parametrize("status", [Status.PROVISIONING, Status.OFFBOARDING, Status.DELETED])
+def test_a_tenant_that_comes_or_goes_is_not_connected(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, stage: Stage, acme: Actor, status: Status
+) -> None:
+    """What offboarding looked for last would be there again."""
+    record, before = stage.tenants.show(acme.name), key_of(stage, acme.name)
+    monkeypatch.setattr(AdminClient, "show", lambda *_: replace(record, status=status))
+    code, out, error = run("connect", acme.name, typed="another-key\n")
+    assert (code, out) == (1, "")
+    assert error.startswith(f"tenants: tenant {acme.name} is {status}; expected ACTIVE or SUSPENDED")
+    assert key_of(stage, acme.name) == before

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -17,8 +18,10 @@ from local.services import identity, issue_tracker, issue_tracker_oauth
 from local.services.issue_tracker_oauth import OauthServer
 from local.stage import Actor, Stage
 from saas_agent.control_plane import cli
+from saas_agent.control_plane.client import AdminClient
 from saas_agent.control_plane.connection import Connection
 from saas_agent.control_plane.errors import ControlPlaneError
+from saas_agent.control_plane.states import Status
 from saas_agent.control_plane.third_party_clients import ThirdPartyClients
 from saas_agent.errors import Refused
 from saas_agent.outbound import Where
@@ -293,3 +296,16 @@ def test_what_is_no_secret_is_refused_in_a_line(run: Run, typed: str) -> None:
     status, out, error = run("oauth-client", "--shared", "--client-id", "client", typed=typed)
     assert (status, out) == (1, "")
     assert error.startswith("tenants: that is no client; expected a client id and a secret")
+
+
+@pytest.mark.parametrize("status", [Status.PROVISIONING, Status.OFFBOARDING, Status.DELETED])
+def test_no_client_is_kept_for_a_tenant_that_comes_or_goes(
+    stage: Stage, clients: ThirdPartyClients, run: Run, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    stage.tenants.onboard("coming", tier=TIERS[-1], admin="admin@coming.example", invite=False)
+    record = stage.tenants.show("coming")
+    monkeypatch.setattr(AdminClient, "show", lambda *_: replace(record, status=status))
+    code, out, error = run("oauth-client", "coming", "--client-id", "client", typed="secret\n")
+    assert (code, out) == (1, "")
+    assert error.startswith(f"tenants: tenant coming is {status}; expected ACTIVE or SUSPENDED")
+    assert not clients.has("coming")

@@ -23,6 +23,7 @@ from saas_agent import main, wiring
 from saas_agent.errors import DENIED, ConfigurationError, Refused
 from saas_agent.memory import OwnActorSessionManager
 from saas_agent.settings import Settings
+from saas_agent.tenancy.placement import load_placement
 from saas_agent.tenancy.tiers import load_tiers
 from saas_agent.tenancy.token import ID_TOKEN_HEADER, VerifiedToken
 
@@ -33,7 +34,12 @@ OPTIONAL = {"GUARDRAIL_ID", "GUARDRAIL_VERSION"}
 @pytest.fixture
 def environ(stage: Stage, acme: Actor) -> dict[str, str]:
     """The environment of the runtime that serves acme, as deployed."""
-    runtime_id = stage.home(acme.name).runtime_arn.rpartition("/")[2]
+    return deployed(stage, acme.name)
+
+
+def deployed(stage: Stage, tenant_id: str) -> dict[str, str]:
+    """The environment of the runtime that serves a tenant."""
+    runtime_id = stage.home(tenant_id).runtime_arn.rpartition("/")[2]
     runtime = stage.session.client("bedrock-agentcore-control").get_agent_runtime(agentRuntimeId=runtime_id)
     return {"AWS_REGION": stage.region, **runtime["environmentVariables"]}
 
@@ -54,6 +60,21 @@ def test_it_does_not_start_without_anything_that_it_was_deployed_with(
             with pytest.raises(ConfigurationError, match=r"^[^\n]+$"):
                 _start(missing, stage, cloud)
                 pytest.fail(f"it starts without {name}; if it may, add it to OPTIONAL")
+
+
+def test_a_guardrail_that_is_deployed_gets_to_every_runtime(
+    environ: dict[str, str], stage: Stage, cloud: LocalCloud
+) -> None:
+    assert Settings.from_environ(environ).guardrail_id is None
+    cloud.deploy({"GuardrailId": "guard", "GuardrailVersion": "7"})
+    try:
+        for tier in load_tiers():
+            stage.onboard(f"guarded-{tier}", tier)
+            settings = Settings.from_environ(deployed(stage, f"guarded-{tier}"))
+            assert (settings.guardrail_id, settings.guardrail_version) == ("guard", "7"), tier
+    finally:
+        cloud.deploy({"GuardrailId": "", "GuardrailVersion": "DRAFT"})
+    assert OPTIONAL.isdisjoint(deployed(stage, f"guarded-{tier}")) or load_placement().has_own(tier)
 
 
 def test_it_does_not_start_for_tenants_that_it_does_not_serve(
@@ -214,18 +235,25 @@ def test_a_library_that_quotes_a_prompt_is_logged_without_its_words(
 ) -> None:
     assert stage.ask(acme, "hello").status == 200
     words = secrets.token_hex(16)
-    for name in ("strands.event_loop.streaming", "bedrock_agentcore.memory.client"):
+    libraries = (
+        *("strands.event_loop.streaming", "bedrock_agentcore.memory.client", "bedrock_agentcore.auth"),
+        *("mcp.client.streamable_http", "client", "opentelemetry.context", "asyncio"),
+    )
+    for name in libraries:
         logging.getLogger(name).warning("raw_input=<%s> | failed", words)
         try:
             raise ValueError(words)
         except ValueError:
             logging.getLogger(name).exception("tool execution failed")
+    try:
+        raise ValueError(words)
+    except ValueError:
+        logging.getLogger("bedrock_agentcore.app").exception("Invocation completed successfully (%.3fs)", 1)
     logging.getLogger("somebody.else").warning("is seen")
     logged = _logged(cloud, stage)
     # caplog would not do: it listens at loggers that hand nothing on.
     _require_none_of([words], capfd.readouterr().err, logged)
-    assert "library=strands.event_loop.streaming" in logged
-    assert "library=bedrock_agentcore.memory.client" in logged
+    assert [name for name in (*libraries, "bedrock_agentcore.app") if f"library={name} " not in logged] == []
     assert "exception=ValueError" in logged
     # Else nothing here would show what other libraries log.
     assert "is seen" in logged

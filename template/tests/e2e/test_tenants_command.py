@@ -196,7 +196,7 @@ def test_the_users_of_a_tenant_are_listed_invited_and_removed(run: Run) -> None:
     assert ("bob@staffed.example", False) in [(user["email"], user["administrator"]) for user in listed]
     assert run("users", "staffed", "--remove", made)[1] == f"User {made} of tenant staffed is removed.\n"
     assert_refused(run("users", "staffed", "--remove", made), "Your tenant has no such user")
-    assert_refused(run("users", "staffed", "--invite", "bob"), "Expected")
+    assert_refused(run("users", "staffed", "--invite", "bob"), "'bob' is no e-mail address; expected such as")
     run(*onboard("other-staff"))
     [theirs] = json.loads(run("users", "other-staff", "--output", "json")[1])
     assert_refused(run("users", "staffed", "--remove", theirs["id"]), "Your tenant has no such user")

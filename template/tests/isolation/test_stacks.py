@@ -587,6 +587,7 @@ _ONLY_OWN_CLIENT: Mapping[str, Any] = {
     "EnableTokenRevocation": True,
     "TokenValidityUnits.AccessToken": "minutes",
     "TokenValidityUnits.IdToken": "minutes",
+    "TokenValidityUnits.RefreshToken": ("days", "hours"),
 }
 # What makes a client one whose users sign in on a page, with a code: no token in an address, none for a password, and
 # none with which a user could change itself.
@@ -624,6 +625,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "AWS::Cognito::UserPoolClient": _ONLY_OWN_CLIENT,
     "AWS::BedrockAgentCore::Runtime": {
         "ProtocolConfiguration": "HTTP",
+        # A session that the quotas no longer count has ended (`saas_agent/tenancy/quotas.py`).
+        "LifecycleConfiguration.IdleRuntimeSessionTimeout": 900,
         # A runtime without a list of clients takes a token for any client of its issuer.
         "AuthorizerConfiguration.CustomJWTAuthorizer.AllowedClients": (["UserPoolClient"], ["ClientId"]),
         "AuthorizerConfiguration.CustomJWTAuthorizer.DiscoveryUrl": (
@@ -676,6 +679,13 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         ],
         "VersioningConfiguration.Status": "Enabled",
     },
+    # What is open at the API has no other limit.
+    "AWS::ApiGateway::Stage": {
+        "MethodSettings": [
+            {"HttpMethod": "*", "ResourcePath": "/*", "ThrottlingBurstLimit": 20, "ThrottlingRateLimit": 20}
+        ]
+    },
+    "AWS::Logs::LogGroup": {"RetentionInDays": "LogRetentionDays"},
     # One that reads a bucket takes metadata, and so the tenant, from files that whoever writes documents may write.
     "AWS::Bedrock::DataSource": {"DataSourceConfiguration.Type": "CUSTOM"},
 }
@@ -708,7 +718,7 @@ NOTHING_BUT: Mapping[str, Mapping[str, frozenset[str]]] = {
 """Lists that every resource of a type has, and that hold nothing else."""
 
 AT_MOST: Mapping[str, Mapping[str, int]] = {
-    "AWS::Cognito::UserPoolClient": {"AccessTokenValidity": 60, "IdTokenValidity": 60},
+    "AWS::Cognito::UserPoolClient": {"AccessTokenValidity": 60, "IdTokenValidity": 60, "RefreshTokenValidity": 30},
 }
 """Numbers that every resource of a type has."""
 
@@ -984,6 +994,12 @@ def _buckets(template: Template) -> Iterator[str]:
     for name, _ in _of_type(template, "AWS::S3::Bucket"):
         if name not in guarded:
             yield f"{name}: no bucket policy that refuses connections without TLS"
+    for name, bucket in _of_type(template, "AWS::S3::Bucket"):
+        if not any(
+            rule["Status"] == "Enabled" and rule.keys() & {"ExpirationInDays", "NoncurrentVersionExpiration"}
+            for rule in (_at(bucket, "LifecycleConfiguration.Rules") or ())
+        ):
+            yield f"{name}: no rule that ends copies and old versions; see {_HERE}"
 
 
 def _of_type(template: Template, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

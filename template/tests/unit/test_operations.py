@@ -769,3 +769,16 @@ def test_a_change_by_someone_else_in_between_is_a_conflict(desk: Desk, monkeypat
     monkeypatch.setattr(Registry, "get", lambda *_: stale)
     with pytest.raises(Conflict, match="changed by someone else"):
         desk.admin.set_tier("acme", request(), tier="standard")
+
+
+def test_a_change_by_someone_else_is_a_conflict_even_where_the_tenant_is_back_in_its_state(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = desk.active()
+    changed = desk.admin.set_tier("acme", request(), tier="standard").operation
+    assert changed is not None
+    desk.operations.finish(changed.operation_id)
+    assert read(desk.dynamodb).status is stale.status
+    monkeypatch.setattr(Registry, "get", lambda *_: stale)
+    with pytest.raises(Conflict, match="changed by someone else"):
+        desk.admin.suspend("acme", request())

@@ -24,7 +24,7 @@ from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.operations import utc_now
 from saas_agent.control_plane.progress import waiting
 from saas_agent.control_plane.redrive import redrive
-from saas_agent.control_plane.registry import TenantRecord
+from saas_agent.control_plane.registry import TenantRecord, partition_key
 from saas_agent.control_plane.report import (
     Bill,
     BillLine,
@@ -36,6 +36,7 @@ from saas_agent.control_plane.report import (
     usage_report,
 )
 from saas_agent.control_plane.states import Status
+from saas_agent.control_plane.users import email_address
 from saas_agent.errors import ConfigurationError
 from saas_agent.metering.ledger import NOBODY, LedgerReader, Row
 from saas_agent.metering.rates import RateCard
@@ -95,6 +96,7 @@ def _nothing(_operation: Operation, _step: str) -> None: ...
 
 
 def _onboard(arguments: argparse.Namespace, connection: Connection) -> None:
+    partition_key(arguments.tenant_id)
     api = _api(arguments, connection)
     with waiting(f"Onboarding {arguments.tenant_id}", sys.stderr):
         change = api.onboard(
@@ -247,6 +249,10 @@ def _show(arguments: argparse.Namespace, connection: Connection) -> None:
 def _users(arguments: argparse.Namespace, connection: Connection) -> None:
     api, tenant_id = _api(arguments, connection), arguments.tenant_id
     if arguments.invite is not None:
+        if email_address(arguments.invite) is None:
+            raise ControlPlaneError(
+                f"{arguments.invite!r} is no e-mail address; expected such as ann@example.com; mend --invite"
+            )
         with waiting(f"Inviting a user of {tenant_id}", sys.stderr):
             user = api.invite(tenant_id, arguments.invite, administrator=arguments.administrator)
         if arguments.output == "json":

@@ -131,7 +131,7 @@ def explain(error: ClientError | BotoCoreError) -> str:
     if isinstance(error, NoCredentialsError):
         return (
             "no AWS credentials were found; expected a profile or environment variables; "
-            "sign in and set AWS_PROFILE, or use --local"
+            "sign in and set AWS_PROFILE, or use the local cloud"
         )
     if isinstance(error, EndpointConnectionError):
         return f"{_one_line(str(error))}; check the network, or start `make serve` for --local"
