@@ -761,6 +761,10 @@ def violations(template: Template) -> Iterator[str]:
         yield from _role(template, name, role)
     for name, resource in template["Resources"].items():
         yield from _resource(name, resource)
+    for name, policy in _of_type(template, "AWS::IAM::Policy"):
+        of = as_list(policy.get("Roles", []))
+        if policy.keys() & {"Users", "Groups"} or not of or not all(role.keys() == {"Ref"} for role in of):
+            yield f"{name}: of somebody else than a role of this template, which nothing here looks at"
     for name, _ in _of_type(template, "AWS::BedrockAgentCore::Runtime"):
         policies = [policy["ResourceArn"] for _, policy in _of_type(template, _RUNTIME_POLICY)]
         if f"{name}.AgentRuntimeArn" not in map(text, policies):
