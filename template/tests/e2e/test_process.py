@@ -75,6 +75,8 @@ def test_a_guardrail_that_is_deployed_gets_to_every_runtime(
     finally:
         cloud.deploy({"GuardrailId": "", "GuardrailVersion": "DRAFT"})
     assert OPTIONAL.isdisjoint(deployed(stage, f"guarded-{tier}")) or load_placement().has_own(tier)
+    for tier in load_tiers():  # an account has few clients of third parties, and all tests share it
+        stage.tenants.offboard(f"guarded-{tier}")
 
 
 def test_it_does_not_start_for_tenants_that_it_does_not_serve(

@@ -578,6 +578,8 @@ def test_a_tenant_whose_components_were_moved_is_neither_upgraded_nor_exported_n
                 stage.tenants.offboard(tenant_id, export=export)
         assert data() == before
         dynamodb.put_item(TableName=table, Item=item)
+    stage.tenants.offboard(tenant_id)
+    assert {entry.store for entry in stores.of(tenant_id)} == {"RegistryTable"}
 
 
 def test_an_export_that_fails_moves_nothing_and_can_be_repeated(stage: Stage, stores: Stores, faults: Faults) -> None:
@@ -1053,7 +1055,7 @@ def test_a_tenants_credentials_reach_nothing(stage: Stage, acme: Actor, cloud: L
 
 def test_discovery_tells_everybody_the_same(cloud: LocalCloud, stage: Stage) -> None:
     # A name that no product has in its own, which is in every address.
-    acme = stage.onboard("quagga-xyz", TIER)
+    acme = stage.onboard("quagga-xyz", PLACEMENT.tiers[0])
     url = f"{api_url(cloud.outputs, cloud.endpoint)}/discovery"
 
     def found(name: str) -> dict[str, str]:
@@ -1067,6 +1069,7 @@ def test_discovery_tells_everybody_the_same(cloud: LocalCloud, stage: Stage) -> 
     assert known["invocations"] == home.invocations
     assert PLACEMENT.column(acme.tenant.tier, "runtime") == "dedicated" or known == unknown
     assert acme.name not in json.dumps(unknown)
+    stage.tenants.offboard(acme.name)
 
 
 def test_discovery_of_an_unknown_tenant_looks_like_that_of_any_other(cloud: LocalCloud, stage: Stage) -> None:
