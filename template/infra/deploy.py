@@ -30,7 +30,6 @@ from saas_agent import configuration
 from saas_agent.control_plane.errors import ControlPlaneError
 from saas_agent.control_plane.identity import open_identity
 from saas_agent.control_plane.registry import Registry, require_in_place
-from saas_agent.control_plane.states import Status
 from saas_agent.errors import ConfigurationError
 from saas_agent.metering.subscription import set_up_log_group
 from saas_agent.tenancy.placement import load_placement
@@ -79,7 +78,9 @@ def deploy(
         caller = session.client("sts", region_name=region).get_caller_identity()
         cloudformation = session.client("cloudformation", region_name=region)
         if registry := standing_output(cloudformation, _platform_stack(service, stage), "RegistryTable"):
-            _require_tenants_in_place(Registry(session.client("dynamodb", region_name=region), registry))
+            progress.event("Looking where tenants have their data")
+            for record in Registry(session.client("dynamodb", region_name=region), registry).records():
+                require_in_place(record, load_placement(), record.tier)
         tags = {"service": service, "stage": stage}
         names = {"Service": service, "Stage": stage}
         artifacts = bring(
@@ -138,13 +139,6 @@ def deploy(
                 ledger=platform.outputs["LedgerFunctionArn"],
             )
         return platform.outputs
-
-
-def _require_tenants_in_place(registry: Registry) -> None:
-    placement = load_placement()
-    for record in registry.records():
-        if record.activated_at is not None and record.status is not Status.DELETED:
-            require_in_place(record, placement, record.tier)
 
 
 def _platform_stack(service: str, stage: str) -> str:

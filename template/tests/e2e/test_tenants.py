@@ -547,18 +547,16 @@ def test_a_tenant_whose_components_were_moved_is_neither_upgraded_nor_exported_n
     plant(stage, [stage.onboard(tenant_id, TIER)])
     key = {"pk": {"S": f"TENANT#{tenant_id}"}, "sk": {"S": "TENANT"}}
     table, dynamodb = stage.outputs["RegistryTable"], stage.session.client("dynamodb")
-    begun = None
-    if OWN:
-        # It is decided again when the stack is brought there: between the two, it may have been deployed anew.
-        faults.broken = {"EnsureStack": "before"}
-        begun = failed_operation(stage, "EnsureStack", lambda: stage.tenants.upgrade(tenant_id))
-        faults.broken = {}
+    # It is decided again in each step: between the two, it may have been deployed anew.
+    faults.broken = {"EnsureStack": "before", "Export": "before"}
+    upgrade = failed_operation(stage, "EnsureStack", lambda: stage.tenants.upgrade(tenant_id)) if OWN else None
+    export = failed_operation(stage, "Export", lambda: stage.tenants.export(tenant_id))
+    faults.broken = {}
     item = dynamodb.get_item(TableName=table, Key=key)["Item"]
     placed = item["placement"]["M"]
 
     def data() -> set[Entry]:
-        # Its users are signed out, and let in no more, before anything is looked for.
-        return {entry for entry in stores.of(tenant_id) if entry.store not in ("RegistryTable", "users", "let in")}
+        return {entry for entry in stores.of(tenant_id) if entry.store != "RegistryTable"}
 
     before = data()
     other = {"dedicated": "shared", "shared": "dedicated"}[PLACEMENT.column(TIER, "memory")]
@@ -566,18 +564,28 @@ def test_a_tenant_whose_components_were_moved_is_neither_upgraded_nor_exported_n
         dynamodb.put_item(TableName=table, Item={**item, "placement": {"M": {**placed, **provisioned}}})
         with pytest.raises(DeployError, match=f"tenant {tenant_id}.* would move from"):
             cloud.deploy()
-        if begun is not None:
+        for begin in (*([stage.tenants.upgrade] if upgrade else []), stage.tenants.export, stage.tenants.offboard):
             with pytest.raises(ControlPlaneError, match=f"^tenant {tenant_id}.* would move from"):
-                stage.tenants.upgrade(tenant_id)
-            with pytest.raises(ControlPlaneError, match="failed at EnsureStack: .* would move from"):
-                stage.tenants.retry(begun.operation_id)
-        with pytest.raises(ControlPlaneError, match="failed at Export: .* would move from"):
-            stage.tenants.export(tenant_id)
-        for export, step in ((True, "Export"), (False, "DeleteData")):
-            with pytest.raises(ControlPlaneError, match=f"failed at {step}: .* would move from"):
-                stage.tenants.offboard(tenant_id, export=export)
+                begin(tenant_id)
+        for operation in filter(None, (upgrade, export)):
+            assert operation.failure is not None
+            with pytest.raises(ControlPlaneError, match=f"failed at {operation.failure.step}: .* would move from"):
+                stage.tenants.retry(operation.operation_id)
+        assert stage.tenants.show(tenant_id).status is Status.ACTIVE
         assert data() == before
         dynamodb.put_item(TableName=table, Item=item)
+    # Of one that is on its way out, nothing is deleted either.
+    faults.broken = {"DeleteData": "before"}
+    leaving = failed_operation(stage, "DeleteData", lambda: stage.tenants.offboard(tenant_id))
+    faults.broken = {}
+    item, before = dynamodb.get_item(TableName=table, Key=key)["Item"], data()
+    archived = {"M": {**placed, "archive": {"S": "shared"}}}
+    dynamodb.put_item(TableName=table, Item={**item, "placement": archived})
+    with pytest.raises(ControlPlaneError, match="failed at DeleteData: .* would move from"):
+        stage.tenants.retry(leaving.operation_id)
+    assert data() == before
+    now = dynamodb.get_item(TableName=table, Key=key)["Item"]
+    dynamodb.put_item(TableName=table, Item={**now, "placement": {"M": placed}})
     stage.tenants.offboard(tenant_id)
     assert {entry.store for entry in stores.of(tenant_id)} == {"RegistryTable"}
 

@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -523,6 +524,38 @@ def test_users_are_not_parted_from_their_pool(desk: Desk, layout: str, own: bool
     else:
         with pytest.raises(Conflict, match="users would move"):
             require_in_place(record, placement, "basic")
+
+
+def test_neither_export_nor_offboarding_begins_where_a_store_is_nowhere_now(desk: Desk) -> None:
+    record = desk.active()
+    desk.dynamodb.update_item(
+        TableName=REGISTRY,
+        Key={"pk": {"S": "TENANT#acme"}, "sk": {"S": "TENANT"}},
+        UpdateExpression="SET placement.s3 = :shared",
+        ExpressionAttributeValues={":shared": {"S": "shared"}},
+    )
+    before = read(desk.dynamodb)
+    for begin in (partial(desk.admin.offboard, export=False), desk.admin.export):
+        with pytest.raises(Conflict, match="s3 would move from shared to nowhere"):
+            begin("acme", request())
+    assert read(desk.dynamodb) == before
+    assert before.status is record.status is Status.ACTIVE
+
+
+def test_who_never_was_active_has_nothing_to_be_parted_from(desk: Desk) -> None:
+    record = desk.onboard(tier="premium").record
+    assert record is not None
+    moved = dataclasses.replace(record, placement={"memory": "shared", "s3": "dedicated"})
+    require_in_place(moved, PLACEMENT, "premium", everything=True)
+    with pytest.raises(Conflict):
+        require_in_place(dataclasses.replace(moved, activated_at="2026-11-24"), PLACEMENT, "premium")
+
+
+def test_an_onboarding_is_remembered_as_it_ended_and_not_as_it_began(desk: Desk) -> None:
+    begun = desk.onboard().operation
+    assert begun is not None
+    desk.operations.finish(begun.operation_id, None, {"runtime": "shared"})
+    assert read(desk.dynamodb).placement == {"runtime": "shared"}
 
 
 def test_what_a_tenant_was_provisioned_with_is_kept_in_mind(desk: Desk) -> None:

@@ -234,6 +234,9 @@ class Admin:
         record = self.tenant(tenant_id)
         if record.status is already:
             return Change(record, None)
+        if kind in (Kind.EXPORT, Kind.OFFBOARD):
+            # Before its users are signed out.
+            require_in_place(record, self._placement, record.tier, everything=True)
         return self._begin(kind, tenant_id, request, parameters, record, parameters)
 
     def _asked_before(self, kind: Kind, tenant_id: str, request: Request, asked: Mapping[str, Any]) -> Change | None:

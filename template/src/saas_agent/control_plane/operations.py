@@ -245,7 +245,8 @@ class Operations:
         if resources is not None:
             sets["resources"] = texts(resources)
         if placement is not None:
-            record = self._registry.get(operation.tenant_id)
+            # An onboarding that failed before may have begun with another one.
+            record = self._registry.get(operation.tenant_id) if operation.kind is not Kind.ONBOARD else None
             sets["placement"] = texts({**(record.placement if record else {}), **placement})
         return [
             self._update(

@@ -100,9 +100,11 @@ class Registry:
 def require_in_place(record: TenantRecord, placement: Placement, tier: str, *, everything: bool = False) -> None:
     """Conflict where this tier, as it is placed now, would part the tenant from what it has: nothing moves data.
 
-    everything: also where a component that tenants shared is nowhere now. No stack deletes what it holds, and nothing
-    finds that.
+    A tenant that never was active, or is deleted, has nothing. everything: also where a component that tenants shared
+    is nowhere now. No stack deletes what it holds, and nothing finds that.
     """
+    if record.activated_at is None or record.status is Status.DELETED:
+        return
     row = placement.table.get(record.tier, {})
     there: dict[str, str] = {**row, **record.placement}
     moved: dict[str, str | None] = {

@@ -27,7 +27,7 @@ from saas_agent.gateway_calls import (
     named,
     own_arguments,
 )
-from saas_agent.tenancy.callers import Callers
+from saas_agent.tenancy.callers import Caller, Callers
 from saas_agent.tenancy.token import ID_TOKEN_HEADER, FetchKeys
 from saas_agent.tenancy.token import fetch_keys as fetch_keys_over_https
 
@@ -60,17 +60,18 @@ def create(
             answered = "gatewayResponse" in event["mcp"]
             headers = _headers(request.get("headers"))
             if answered:
-                return _filtered(event["mcp"]["gatewayResponse"], lambda: _tier(callers, headers))
+                return _filtered(event["mcp"]["gatewayResponse"], lambda: callers.of(headers).standing.tier.name)
             body = request.get("body")
             request_id = body.get("id") if isinstance(body, dict) else None
             _require_single(body)
-            tier = _tier(callers, headers)
+            caller = callers.of(headers)
             if body["method"] == "tools/call":
                 name = body["params"].get("name")
-                own_arguments(entitled(_offered(), name, tier), body["params"].get("arguments", {}))
+                tool = entitled(_offered(), name, caller.standing.tier.name)
+                own_arguments(tool, body["params"].get("arguments", {}))
                 # All that is told of a call that comes without the agent.
-                logger.info("called tenant=%s tool=%s", callers.of(headers).access.tenant.tenant_id, name)
-            return _passed(body, _outgoing(callers, headers))
+                logger.info("called tenant=%s tool=%s", caller.access.tenant.tenant_id, name)
+            return _passed(body, _outgoing(caller, headers))
         except Refused as refused:
             logger.warning("refused code=%s detail=%s", refused.reason.code, refused.detail)
             return _refused(request_id, refused.reason, answered)
@@ -98,10 +99,6 @@ def _headers(headers: object) -> dict[str, str]:
     return headers
 
 
-def _tier(callers: Callers, headers: Mapping[str, str]) -> str:
-    return callers.of(headers).standing.tier.name
-
-
 def _require_single(body: object) -> None:
     """Refused unless the body is one well-formed request or notification: of a batch, one could hide behind another."""
     if not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
@@ -117,8 +114,7 @@ def _require_single(body: object) -> None:
         raise Refused(INVALID_CALL, "parameters that a call doesn't have")
 
 
-def _outgoing(callers: Callers, headers: Mapping[str, str]) -> dict[str, str]:
-    caller = callers.of(headers)
+def _outgoing(caller: Caller, headers: Mapping[str, str]) -> dict[str, str]:
     # Whatever else came by the name of a tenant goes on empty.
     claimed = {name: "" for name in headers if name.lower().replace("_", "-").startswith("x-tenant")}
     own = {TENANT_HEADER: caller.access.tenant.tenant_id, TIER_HEADER: caller.standing.tier.name}
